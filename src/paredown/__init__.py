@@ -1,0 +1,67 @@
+"""paredown: makes a trained Keras 3 network small and fast on a phone, and proves it."""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from paredown.channels import ChannelGroup, channel_groups
+    from paredown.data import Data, Split
+    from paredown.errors import ParedownError
+    from paredown.export import Export, export_litert
+    from paredown.measure import LatencyReport, measure_latency
+    from paredown.pipeline import compress
+    from paredown.profiling import Profile, profile
+    from paredown.recipe import Recipe
+    from paredown.run import Run
+    from paredown.transform import Change, Skip, Transform, TransformResult
+    from paredown.transforms import FineTune, PruneChannels
+
+# Where each name lives. Loaded when it is first asked for: Keras takes seconds to import, and `paredown --help` and the
+# error classes need none of it.
+_HOMES = {
+    "paredown.channels": ("ChannelGroup", "channel_groups"),
+    "paredown.data": ("Data", "Split"),
+    "paredown.errors": ("ParedownError",),
+    "paredown.export": ("Export", "export_litert"),
+    "paredown.measure": ("LatencyReport", "measure_latency"),
+    "paredown.pipeline": ("compress",),
+    "paredown.profiling": ("Profile", "profile"),
+    "paredown.recipe": ("Recipe",),
+    "paredown.run": ("Run",),
+    "paredown.transform": ("Change", "Skip", "Transform", "TransformResult"),
+    "paredown.transforms": ("FineTune", "PruneChannels"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__version__ = version("paredown")
+__all__ = [  # noqa: PLE0604 - the names are those of _HOMES, written out for type checkers and readers
+    "Change",
+    "ChannelGroup",
+    "Data",
+    "Export",
+    "FineTune",
+    "LatencyReport",
+    "ParedownError",
+    "Profile",
+    "PruneChannels",
+    "Recipe",
+    "Run",
+    "Skip",
+    "Split",
+    "Transform",
+    "TransformResult",
+    "channel_groups",
+    "compress",
+    "export_litert",
+    "measure_latency",
+    "profile",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'paredown' has no attribute {name!r}")
+    value = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value

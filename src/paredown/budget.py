@@ -1,0 +1,96 @@
+"""Scores and a budget -> which channels stay.
+
+Nothing here knows networks: channels are numbers, groups are arrays of them, a cost is a function of what stays.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from paredown.errors import SettingError
+
+Cost = Callable[[np.ndarray], float]
+
+
+def keep_share(
+    scores: np.ndarray, groups: Sequence[np.ndarray], removed: float, scope: str, round_to: int = 1, least: int = 1
+) -> np.ndarray:
+    """Keeps all but the lowest `removed` share of channels.
+
+    Args:
+        scores: Shape (count,), higher = keep; only those of group members are looked at.
+        groups: Arrays of channel numbers.
+        removed: Share of channels to remove, in [0, 1); rounded down to whole channels.
+        scope: `"layer"`: the share of each group; `"global"`: the share of all, ranked together.
+        round_to: How many of a group stay is rounded up to a multiple of this.
+        least: As many of each group stay at least.
+    Returns:
+        Boolean, shape (count,), True where the channel stays; always True outside the groups.
+    """
+    keep = np.ones(len(scores), bool)
+    if scope == "layer":
+        quotas = [group.size - int(removed * group.size + 1e-9) for group in groups]
+    else:
+        members = np.concatenate([np.zeros(0, int), *groups])
+        order = members[np.argsort(scores[members], kind="stable")]
+        lowest = np.zeros(len(scores), bool)
+        lowest[order[: int(removed * members.size + 1e-9)]] = True
+        quotas = [int((~lowest[group]).sum()) for group in groups]
+    for group, quota in zip(groups, quotas, strict=True):
+        quota = min(group.size, max(quota, least))
+        quota = min(group.size, -(-quota // round_to) * round_to)
+        worst_first = group[np.argsort(scores[group], kind="stable")]
+        keep[worst_first[: group.size - quota]] = False
+    return keep
+
+
+def keep_above(
+    scores: np.ndarray, groups: Sequence[np.ndarray], threshold: float, round_to: int = 1, least: int = 1
+) -> np.ndarray:
+    """Removes the channels whose score is at or below `threshold`; arguments as for `keep_share`."""
+    keep = np.ones(len(scores), bool)
+    for group in groups:
+        share = (scores[group] <= threshold).sum() / group.size
+        keep &= keep_share(scores, [group], share, "layer", round_to, least)
+    return keep
+
+
+def keep_within(
+    scores: np.ndarray,
+    groups: Sequence[np.ndarray],
+    cost: Cost,
+    limit: float,
+    scope: str,
+    round_to: int = 1,
+    least: int = 1,
+) -> np.ndarray:
+    """Removes the smallest share of channels with which the cost is at most `limit`.
+
+    Args:
+        cost: `cost(keep)`, which does not rise when more is removed.
+        limit: In the unit of `cost`.
+    Raises:
+        SettingError: If the cost stays above the limit with everything removed that may go.
+    """
+
+    def at(removed: float) -> np.ndarray:
+        return keep_share(scores, groups, removed, scope, round_to, least)
+
+    if cost(at(0.0)) <= limit:
+        return at(0.0)
+    smallest = at(1.0)
+    if cost(smallest) > limit:
+        raise SettingError(
+            f"The budget must be one that can be reached. Received: {limit:.4g}; with every channel gone that may go "
+            f"(at least {least} of each layer stays, in multiples of {round_to}) it is {cost(smallest):.4g}. "
+            "Give a larger budget, or exclude fewer layers."
+        )
+    # The cost is a staircase in the removed share; 40 halvings reach past the finest step.
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        if cost(at(middle)) <= limit:
+            high = middle
+        else:
+            low = middle
+    return at(high)

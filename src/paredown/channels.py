@@ -1,0 +1,188 @@
+"""Which channels of a network stand or fall together."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from paredown.flows import pins
+from paredown.labels import Flow, Trace, constant
+from paredown.layer_rules import rule_for
+from paredown.network import Call, Network
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelGroup:
+    """Coupled layers, channel by channel: channel k of the group is one channel (or several) of each of them.
+
+    Args:
+        name: The first layer that makes these channels.
+        components: Shape (size,), the numbers of the group's channels in the whole network.
+        outputs: Layer -> output channels that fall with each of the group's, shape (size, n).
+        inputs: Layer -> input channels of its weights that fall with each of the group's, shape (size, n).
+    """
+
+    name: str
+    components: np.ndarray
+    outputs: dict[str, np.ndarray]
+    inputs: dict[str, np.ndarray]
+
+    @property
+    def size(self) -> int:
+        return len(self.components)
+
+
+@dataclass(frozen=True, eq=False)
+class Move:
+    """A call that only moves channels: the component at each place of its input and output tensors."""
+
+    call: Call
+    inputs: list[np.ndarray]
+    outputs: list[np.ndarray]
+
+
+class Channels:
+    """The channels of a network as components: what can only be removed together has one number.
+
+    Attributes:
+        reads: Layer path -> component of each input channel of its weights, shape (in,).
+        rest: Layer path -> value of each of them where it was removed, shape (in,).
+        outputs: Layer path -> component of each output channel, for every layer with weights, shape (out,).
+        moves: The calls that only move channels.
+        reasons: Component -> why it must stay. Component 0 stands for network inputs and constants.
+        count: Number of components.
+    """
+
+    def __init__(self, model: Any):
+        self.network = Network(model)
+        trace = Trace()
+        results = self.network.walk([constant(len(t.shape)) for t in self.network.inputs], _step(trace))
+        for flow in results:
+            trace.pin(flow.labels, "network output")
+        component, reasons = trace.components()
+        if _make_separable(trace, component):
+            component, reasons = trace.components()
+        self.reasons = reasons
+        self.count = int(component.max()) + 1
+        self.reads = {path: component[flow.labels] for path, flow in trace.reads.items()}
+        self.rest = {path: flow.rest for path, flow in trace.reads.items()}
+        self.outputs = {path: component[labels] for path, labels in trace.outputs.items()}
+        self.moves = [Move(c, [component[x] for x in a], [component[x] for x in b]) for c, a, b in trace.moves]
+
+    @property
+    def prunable(self) -> np.ndarray:
+        """Boolean, shape (count,): the components that may go."""
+        result = np.ones(self.count, bool)
+        result[list(self.reasons)] = False
+        return result
+
+    @cached_property
+    def groups(self) -> list[ChannelGroup]:
+        """The removable channels, those with the same layers in one group; the groups partition them."""
+        slots = [*self.outputs.items(), *self.reads.items()]
+        places = [components for _, components in slots]
+        places += [array.ravel() for move in self.moves for array in move.outputs]
+        group_of = _signatures(places, self.prunable)
+        members = np.argsort(group_of, kind="stable")
+        members = members[group_of[members] >= 0]
+        sizes = np.bincount(group_of[members]) if members.size else np.zeros(0, int)
+        found = [({}, {}) for _ in sizes]
+        for number, (path, components) in enumerate(slots):
+            for group, indices in _indices_by_group(components, group_of):
+                side = 0 if number < len(self.outputs) else 1
+                found[group][side][path] = indices.reshape(sizes[group], -1)
+        parts = np.split(members, np.cumsum(sizes)[:-1])
+        return [
+            ChannelGroup(min(outputs, key=list(self.outputs).index), part, outputs, inputs)
+            for part, (outputs, inputs) in zip(parts, found, strict=True)
+        ]
+
+    def why_pinned(self) -> dict[str, str]:
+        """Layer path -> why none of its output channels can go, for layers of which none can."""
+        return {
+            path: self.reasons[int(components[0])]
+            for path, components in self.outputs.items()
+            if not self.prunable[components].any()
+        }
+
+
+def channel_groups(model: Any) -> list[ChannelGroup]:
+    """The channels of a Keras network that can be removed, those that stand or fall together side by side.
+
+    Args:
+        model: A built Functional or Sequential model.
+    Returns:
+        Groups that partition the removable channels; a channel that nothing allows to remove is in none.
+    Raises:
+        ModelError: For a subclassed or unbuilt model.
+    """
+    return Channels(model).groups
+
+
+def _step(trace: Trace):
+    def step(call: Call, args: tuple, kwargs: dict) -> list[Flow]:
+        flows = [arg for arg in _flows(args, kwargs)]
+        rule = rule_for(call.operation)
+        if rule is None:
+            return pins(f"no rule for {type(call.operation).__name__}")(call, flows, trace)
+        return rule.flow(call, flows, trace)
+
+    return step
+
+
+def _flows(*values: Any):
+    """The flows among a call's arguments, in order."""
+    for value in values:
+        if isinstance(value, Flow):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _flows(*value)
+        elif isinstance(value, dict):
+            yield from _flows(*value.values())
+
+
+def _make_separable(trace: Trace, component: np.ndarray) -> bool:
+    """Makes what is left of every moved tensor rectangular: channels may vary along one axis only."""
+    changed = False
+    for _, _, outputs in trace.moves:
+        for labels in outputs:
+            here = component[labels]
+            varying = [a for a in range(here.ndim) if here.shape[a] > 1 and (here != here.take([0], a)).any()]
+            if len(varying) > 1:
+                largest = max(varying, key=lambda a: (here.shape[a], a))
+                others = tuple(a for a in range(here.ndim) if a != largest)
+                trace.unify_along(others, labels, "it is reshaped together with a constant")
+                changed = True
+    return changed
+
+
+def _signatures(places: list[np.ndarray], prunable: np.ndarray) -> np.ndarray:
+    """The group of each component, shape (count,): equal where they have equally many channels in the same places.
+
+    Groups are numbered by their first component; what must stay has -1.
+    """
+    slot = np.repeat(np.arange(len(places)), [array.size for array in places])
+    component = np.concatenate([np.zeros(0, int), *places])
+    pair, times = np.unique(component * len(places) + slot, return_counts=True)
+    # One random 64-bit number per place: a component's sum over its places, wrapping round, is its signature.
+    random = np.random.default_rng(0).integers(1, 2**63, max(1, len(places)), dtype="uint64")
+    signature = np.zeros(len(prunable), "uint64")
+    if pair.size:
+        np.add.at(signature, pair // len(places), random[pair % len(places)] * times.astype("uint64"))
+    group = np.full(len(prunable), -1)
+    if prunable.any():
+        _, first, inverse = np.unique(signature[prunable], return_index=True, return_inverse=True)
+        group[prunable] = np.argsort(np.argsort(first))[inverse]
+    return group
+
+
+def _indices_by_group(components: np.ndarray, group_of: np.ndarray):
+    """Pairs of a group and the places of its components in `components`, in the order of the components."""
+    groups = group_of[components]
+    order = np.lexsort((np.arange(components.size), components, groups))
+    order = order[groups[order] >= 0]
+    if order.size:
+        cuts = np.flatnonzero(np.diff(groups[order])) + 1
+        for indices in np.split(order, cuts):
+            yield int(groups[indices[0]]), indices

@@ -1,0 +1,84 @@
+"""`paredown profile`: what costs what, layer by layer."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from paredown.cli import start
+from paredown.errors import ModelError, SettingError
+
+
+def profile(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The trained network, a .keras file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    trust: Annotated[bool, typer.Option("--trust", help="Load a file that holds code (Lambda layers).")] = False,
+    input_shape: Annotated[
+        str | None, typer.Option(metavar="H,W,C", help="Sizes of an input that has open ones, e.g. 224,224,3.")
+    ] = None,
+) -> None:
+    """Shows what every layer costs: MACs, parameters, bytes."""
+    shape = _shape(input_shape)
+    start.check_file(model, "A model", ModelError)
+    start.prepare()
+    from paredown import model_file, profiling
+    from paredown.cli import display
+
+    with display.working(json=as_json):
+        found = profiling.profile(model_file.load_model(model, trust=trust), input_shape=shape)
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), indent=2))
+    else:
+        _print(found, model.name)
+
+
+def _shape(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise SettingError(
+            f"--input-shape must be positive whole numbers parted by commas, without the batch. Received: {text!r}. "
+            "Use e.g. --input-shape 224,224,3."
+        )
+    return tuple(int(part) for part in parts)
+
+
+def _print(found: Any, name: str) -> None:
+    from paredown.cli import display
+    from paredown.report import formats
+
+    made = display.table(
+        "layer", "kind", "output", "MACs", "share", "parameters", "weights", "activations", "MACs/byte", left=2
+    )
+    known = sum(layer.macs or 0 for layer in found.layers)
+    for layer in found.layers:
+        intensity = layer.intensity_macs_per_byte
+        made.add_row(
+            layer.name,
+            layer.kind,
+            formats.shape(layer.output_shape),
+            formats.count(layer.macs),
+            "" if not known or not layer.macs else _share(layer.macs / known),
+            formats.count(layer.params),
+            formats.size(layer.weight_bytes),
+            formats.size(layer.activation_bytes),
+            formats.UNKNOWN if intensity is None else formats.digits(intensity),
+        )
+    out = display.console()
+    out.print(made)
+    incomplete = f" without {len(found.unknown)} of unknown cost" if found.unknown else ""
+    out.print(
+        f"{name}: {formats.count(known)} MACs{incomplete}, {formats.count(found.params)} parameters, "
+        f"{formats.size(found.weight_bytes)} of weights, {formats.size(found.activation_bytes)} of activations, "
+        f"{formats.size(found.peak_activation_bytes)} of them at once."
+    )
+    for layer in found.layers:
+        if layer.note:
+            out.print(f"{layer.name}: {layer.note}")
+
+
+def _share(share: float) -> str:
+    """A bar of up to ten eighth-block steps and the percentage."""
+    return f"{'█' * round(10 * share)} {100 * share:4.1f} %"

@@ -1,0 +1,142 @@
+"""The way from a Keras network to a checked .tflite file under its final name."""
+
+import dataclasses
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paredown.checks import Check
+from paredown.errors import ModelError, OutputError
+from paredown.export import parity, samples
+from paredown.export.convert import convert
+from paredown.export.quantization import quantize, require
+from paredown.measure.size import deflated_bytes
+from paredown.network import Network
+from paredown.progress import task
+from paredown.transform import Skip
+
+
+@dataclass(frozen=True)
+class Export:
+    """A written .tflite file.
+
+    Args:
+        path: The file.
+        quantization: Its format; None is float32.
+        size_bytes: Of the file.
+        zipped_bytes: Of the file after deflate at level 9.
+        checks: The equality with the Keras network, with its figure.
+        skips: Layers that stayed in another format than the one asked for, with the reason.
+    """
+
+    path: Path
+    quantization: str | None
+    size_bytes: int
+    zipped_bytes: int
+    checks: tuple[Check, ...]
+    skips: tuple[Skip, ...]
+
+    def to_dict(self) -> dict:
+        """Plain data, as in run.json."""
+        return {
+            "quantization": self.quantization,
+            "checks": [check.to_dict() for check in self.checks],
+            "skips": [dataclasses.asdict(skip) for skip in self.skips],
+        }
+
+
+def export_litert(model: Any, path: str | os.PathLike, quantization: str | None = None, data: Any = None) -> Export:
+    """Writes a Keras network as a .tflite file of batch 1 and checks it against the network.
+
+    Inputs and outputs keep the network's order and types (float32 outside whatever the format inside: browsers take
+    no int8 input).
+
+    Args:
+        model: A built Keras Functional or Sequential model; not changed.
+        path: Where to write; its folder must exist. Written aside first, so the name never holds half a file.
+        quantization: None (float32), "float16" (weights), "dynamic" (int8 weights, activations quantized while
+            running, depthwise convolutions left in float32), "int8" (weights and activations; needs `data`), "int4"
+            (fully-connected weights in int4, the others in int8).
+        data: A `Data`; its calibration inputs give int8 its ranges, the check its inputs, and a network of free
+            height and width its size.
+    Returns:
+        Export. A check of a quantized file that does not pass is in `checks`, not raised: its formats promise
+        nearness, not equality.
+    Raises:
+        SettingError: If `quantization` is unknown, or needs data that are missing.
+        ModelError: If the network cannot be read or converted, or its weights hold NaN.
+        DataError: If the calibration inputs do not fit the network.
+        OutputError: If `path` cannot be written.
+        CheckError: If the float32 file does not equal the network, or a file gives NaN.
+    """
+    require(quantization, data)
+    path = _writable(Path(path))
+    network = Network(model)
+    _require_finite(model)
+    sizes = samples.shapes(network, data)
+    inputs = samples.trial_inputs(network, data, sizes)
+    with task(f"Export {quantization or 'float32'}", total=None) as advance:
+        reference = parity.keras_outputs(network, inputs)
+        content = convert(network, sizes)
+        skips: tuple[Skip, ...] = ()
+        if quantization is not None:
+            # The float file first: what is wrong there is not the quantization's doing.
+            parity.check(content, None, inputs, reference)
+            content, skips = quantize(content, quantization, network, data)
+        checked = parity.check(content, quantization, inputs, reference)
+        _write(path, content)
+        advance(1)
+    return Export(path, quantization, len(content), deflated_bytes(content), (checked,), skips)
+
+
+def _require_finite(model: Any) -> None:
+    from keras import ops
+
+    for weight in model.weights:
+        values = ops.convert_to_numpy(weight.value)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ModelError(
+                f"Weights must be finite. Received: NaN or infinity in {weight.path} of {model.name!r}. "
+                "Train again from a checkpoint before the loss diverged."
+            )
+
+
+def _writable(path: Path) -> Path:
+    folder = path.parent
+    if not folder.is_dir():
+        raise OutputError(f"The folder of the .tflite file must exist. Received: {path}. Create {folder} first.")
+    if path.is_dir():
+        raise OutputError(f"The .tflite file needs a name of its own. Received: {path}, which is a folder.")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"The folder of the .tflite file must be writable. Received: {path}. Choose another.")
+    return path
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Writes beside the final name, then renames; a full disk leaves what was there before."""
+    aside = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            aside = file.name
+            file.write(content)
+        os.chmod(aside, 0o666 & ~_umask())
+        os.replace(aside, path)
+    except OSError as error:
+        raise OutputError(
+            f"The .tflite file must be writable. Received: {path}, {len(content)} bytes: {error.strerror}. "
+            "Free some space or choose another folder."
+        ) from error
+    finally:
+        if aside is not None and os.path.exists(aside):
+            os.unlink(aside)
+
+
+def _umask() -> int:
+    """The process's umask; it can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,155 @@
+"""Number formats of a .tflite file, by ai-edge-quantizer; what stayed in another format is reported, never silent.
+
+To add a format: one function that fills the quantizer's recipe, one row in FORMATS, one tolerance in parity.py.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from paredown.errors import ModelError, ParedownError, SettingError
+from paredown.export.convert import SIGNATURE
+from paredown.export.float_outputs import with_float_outputs
+from paredown.export.inspect_types import Wanted, stayed_behind
+from paredown.export.samples import first_rows
+from paredown.measure.quiet import one_line, quiet
+from paredown.network import Network
+from paredown.progress import task
+from paredown.transform import Skip
+
+CALIBRATION_ROWS = 200
+
+# Operations with weights that dynamic-range kernels exist for. Depthwise convolutions are left out: LiteRT has no
+# fast one for them, and MobileNetV2 became twice as slow with them.
+_DYNAMIC = ("CONV_2D", "CONV_2D_TRANSPOSE", "FULLY_CONNECTED", "BATCH_MATMUL", "EMBEDDING_LOOKUP")
+_NO_DYNAMIC_DEPTHWISE = "dynamic-range depthwise convolutions are slower than float32 in LiteRT"
+_NO_INT4_CONVOLUTION = "int4 convolutions are slower than float32 in LiteRT"
+
+
+def _float16(quantizer: Any) -> None:
+    quantizer.add_weight_only_config(".*", "*", num_bits=16, algorithm_key="float_casting")
+
+
+def _dynamic(quantizer: Any) -> None:
+    for operation in _DYNAMIC:
+        quantizer.add_dynamic_config(".*", _operation(operation), num_bits=8)
+
+
+def _int4(quantizer: Any) -> None:
+    for operation in _DYNAMIC:
+        quantizer.add_dynamic_config(".*", _operation(operation), num_bits=4 if operation == "FULLY_CONNECTED" else 8)
+
+
+def _int8(quantizer: Any) -> None:
+    quantizer.add_static_config(".*", _operation("*"), activation_num_bits=8, weight_num_bits=8)
+    # Inputs stay as they are; `with_float_outputs` sees to the outputs.
+    quantizer.update_quantization_recipe(".*", _operation("INPUT"), None, "no_quantize")
+
+
+@dataclass(frozen=True)
+class Format:
+    """A row of FORMATS.
+
+    Args:
+        configure: Fills the recipe of an ai-edge-quantizer `Quantizer`.
+        wanted: The types that weights and activations have afterwards.
+    """
+
+    configure: Callable[[Any], None]
+    wanted: Wanted
+
+
+FORMATS = {
+    "float16": Format(_float16, Wanted("FLOAT16")),
+    "dynamic": Format(_dynamic, Wanted("INT8", kept={"DEPTHWISE_CONV_2D": _NO_DYNAMIC_DEPTHWISE})),
+    "int8": Format(_int8, Wanted("INT8", activations=True)),
+    "int4": Format(
+        _int4,
+        Wanted(
+            "INT4",
+            kept={
+                "DEPTHWISE_CONV_2D": _NO_DYNAMIC_DEPTHWISE,
+                "CONV_2D": _NO_INT4_CONVOLUTION,
+                "TRANSPOSE_CONV": _NO_INT4_CONVOLUTION,
+            },
+        ),
+    ),
+}
+
+
+def require(quantization: str | None, data: Any) -> None:
+    """Raises SettingError where `quantization` is unknown or lacks the data that it needs."""
+    if quantization is not None and quantization not in FORMATS:
+        raise SettingError(
+            f"quantization must be None or one of {', '.join(FORMATS)}. Received: quantization={quantization!r}. "
+            "Use int8 for speed, dynamic where there are no calibration inputs."
+        )
+    if quantization == "int8" and data is None:
+        raise SettingError(
+            "int8 needs calibration inputs, which set the range of every activation. Received: data=None. "
+            "Give data= (a few dozen real inputs suffice), or use dynamic."
+        )
+
+
+def quantize(content: bytes, quantization: str, network: Network, data: Any) -> tuple[bytes, tuple[Skip, ...]]:
+    """A float .tflite file in another number format.
+
+    Args:
+        content: The file, with the signature that `convert` gives it.
+        quantization: A key of FORMATS.
+        network: What the file was made from; gives skips their layers' names.
+        data: For int8, a `Data`.
+    Returns:
+        The new file, and one Skip per layer and operation that stayed in another format.
+    Raises:
+        ModelError: If the quantizer cannot treat the network.
+    """
+    from ai_edge_quantizer import quantizer as quantizers
+
+    chosen = FORMATS[quantization]
+    quantizer = quantizers.Quantizer(bytearray(content))
+    chosen.configure(quantizer)
+    try:
+        ranges = _calibrate(content, quantizer, network, data) if quantizer.need_calibration else None
+        with quiet():
+            result = quantizer.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
+    except ParedownError:
+        raise
+    # The quantizer raises whatever its inner checks raise.
+    except Exception as error:
+        raise ModelError(
+            f"The network must be one that ai-edge-quantizer can treat. Received: {network.model.name!r} with "
+            f"quantization={quantization!r}: {one_line(error)}. Use another quantization."
+        ) from error
+    quantized = with_float_outputs(bytes(result.quantized_model or b""))
+    return quantized, stayed_behind(quantized, quantization, chosen.wanted, network)
+
+
+def _calibrate(content: bytes, quantizer: Any, network: Network, data: Any) -> dict:
+    """Ranges of all activations over the calibration inputs.
+
+    The extremes themselves: the quantizer's own moving average of them cuts off what single inputs need, and left
+    MobileNetV2 with four times the error.
+    """
+    from ai_edge_quantizer import calibrator
+    from ai_edge_quantizer.recipe_manager import RecipeManager
+    from ai_edge_quantizer.utils.qsv_utils import min_max_update
+
+    columns = first_rows(network, data, CALIBRATION_ROWS)
+    recipe = RecipeManager()
+    recipe.load_quantization_recipe(quantizer.get_quantization_recipe())
+    with quiet():
+        runner = calibrator.Calibrator(content, num_threads=1, qsv_update_func=min_max_update)
+    with task("Calibrate", total=len(columns[0])) as advance:
+        for row in range(len(columns[0])):
+            sample = {f"input_{i}": column[row : row + 1] for i, column in enumerate(columns)}
+            with quiet():
+                runner.calibrate({SIGNATURE: [sample]}, recipe)
+            advance(1)
+    return runner.get_model_qsvs()
+
+
+def _operation(name: str) -> Any:
+    from ai_edge_quantizer.qtyping import TFLOperationName
+
+    return TFLOperationName(name)

@@ -1,0 +1,279 @@
+"""How channel labels flow through one layer: the functions that the rows of `layer_rules` name.
+
+Each takes the call, one flow per input tensor and the trace, and gives one flow per output tensor.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import reduce as fold
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from paredown.labels import Flow, Trace, along, constant
+from paredown.network import Call
+
+_BORDER = "a removed channel would not be constant here"
+_MIXED = "the activation mixes its channels"
+#: Activations that compute one channel from the others.
+MIXING = {"softmax", "log_softmax", "sparsemax", "glu"}
+
+
+def channel_axis(layer: Any, rank: int) -> int:
+    """The axis of the channels in the layer's tensors."""
+    axis = getattr(layer, "axis", None)
+    if isinstance(layer, keras.layers.BatchNormalization) and isinstance(axis, int):
+        return axis % rank
+    return 1 if getattr(layer, "data_format", None) == "channels_first" else rank - 1
+
+
+def _mixes(layer: Any) -> bool:
+    return getattr(getattr(layer, "activation", None), "__name__", None) in MIXING
+
+
+def _outputs(call: Call) -> list[Flow]:
+    return [constant(len(tensor.shape)) for tensor in call.outputs]
+
+
+def _channels(call: Call, flow: Flow, trace: Trace) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and rest (channels,) of the call's first input; one channel is one label at every position."""
+    shape = call.inputs[0].shape
+    axis = channel_axis(call.operation, len(shape))
+    others = tuple(a for a in range(len(shape)) if a != axis)
+    labels = trace.unify_along(others, flow.labels, _BORDER).reshape(-1)
+    rest = _constant_along(others, flow.rest).reshape(-1)
+    size = shape[axis]
+    return np.broadcast_to(labels, (size,)), np.broadcast_to(rest, (size,))
+
+
+def _constant_along(axes: Sequence[int], rest: np.ndarray) -> np.ndarray:
+    """The rest with `axes` at 1: NaN where it changes along them."""
+    for axis in axes:
+        if rest.shape[axis] > 1:
+            first = rest.take([0], axis)
+            rest = np.where((rest == first).all(axis, keepdims=True), first, np.nan)
+    return rest
+
+
+def _absorbs(layer: Any) -> bool:
+    """Whether a constant at the layer's input can become a bias exactly: no zero padding cuts into the window."""
+    if not getattr(layer, "use_bias", False):
+        return False
+    if isinstance(layer, keras.layers.Dense):
+        return True
+    plain = type(layer).__name__ in ("Conv1D", "Conv2D", "Conv3D") and layer.groups == 1
+    return plain and (layer.padding == "valid" or math.prod(layer.kernel_size) == 1)
+
+
+def make(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
+    """A layer with a kernel: reads all input channels, makes output channels of its own."""
+    layer = call.operation
+    labels, rest = _channels(call, flows[0], trace)
+    if not _absorbs(layer):
+        trace.pin(labels[~(rest == 0)], f"a removed channel would leave a constant that {call.path} cannot take up")
+    trace.pin(labels[np.isnan(rest)], _BORDER)
+    trace.read(call.path, labels, rest)
+    shape = call.outputs[0].shape
+    axis = channel_axis(layer, len(shape))
+    own = trace.make(call.path, shape[axis])
+    if getattr(layer, "groups", 1) > 1:
+        trace.pin(labels, f"{call.path} is a grouped convolution")
+        trace.pin(own, "grouped convolution")
+    if _mixes(layer):
+        trace.pin(own, _MIXED)
+    return [along(axis, len(shape), own)]
+
+
+def embed(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
+    """Token numbers in, channels out."""
+    trace.pin(flows[0].labels, "they are token numbers")
+    shape = call.outputs[0].shape
+    return [along(len(shape) - 1, len(shape), trace.make(call.path, shape[-1]))]
+
+
+def scale(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
+    """Element-wise with weights per channel (BatchNormalization, PReLU): hands channels on, reads them too."""
+    labels, rest = _channels(call, flows[0], trace)
+    trace.read(call.path, labels, rest)
+    trace.carry(call.path, labels)
+    rank = len(call.inputs[0].shape)
+    return [along(channel_axis(call.operation, rank), rank, labels)]
+
+
+def depthwise(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
+    """Each input channel gives `depth_multiplier` output channels, which go when it goes."""
+    layer = call.operation
+    labels, rest = _channels(call, flows[0], trace)
+    trace.read(call.path, labels, rest)
+    out = np.repeat(labels, layer.depth_multiplier)
+    if _mixes(layer):
+        trace.pin(out, _MIXED)
+    trace.carry(call.path, out)
+    rank = len(call.outputs[0].shape)
+    return [along(channel_axis(layer, rank), rank, out)]
+
+
+def keep(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
+    """The identity at inference."""
+    return flows
+
+
+def pins(reason: str) -> Callable:
+    """A layer whose channels depend on each other."""
+
+    def flow(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
+        for given in flows:
+            trace.pin(given.labels, f"{call.path}: {reason}")
+        return _outputs(call)
+
+    return flow
+
+
+def elementwise(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
+    """One output element from one input element; the rest is what the layer itself makes of it."""
+    (given,) = flows
+    per_channel = any(np.size(getattr(call.operation, name, 0)) > 1 for name in ("scale", "offset"))
+    if _mixes(call.operation) or per_channel or call.outputs[0].shape != call.inputs[0].shape:
+        trace.pin(given.labels, f"{call.path} treats channels differently")
+        return _outputs(call)
+    args, kwargs = call.fill({id(call.inputs[0]): given.rest})
+    return [Flow(given.labels, run_on_arrays(call.operation, args, kwargs)[0])]
+
+
+def run_on_arrays(operation: Any, args: tuple, kwargs: dict) -> list[np.ndarray]:
+    """The operation's outputs on NumPy arrays, outside any graph."""
+    results = tree.flatten(operation.call(*args, **kwargs))
+    return [np.asarray(keras.ops.convert_to_numpy(result)) for result in results]
+
+
+def spatial(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
+    """Pooling, up-sampling, cropping: positions change, a channel stays a channel."""
+    labels, rest = _channels(call, flows[0], trace)
+    rank = len(call.outputs[0].shape)
+    return [along(channel_axis(call.operation, rank), rank, labels, rest)]
+
+
+def zero_pad(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
+    """Zeros at the border: a rest other than zero is no longer one value."""
+    labels, rest = _channels(call, flows[0], trace)
+    rank = len(call.outputs[0].shape)
+    return [along(channel_axis(call.operation, rank), rank, labels, np.where(rest == 0, 0, np.nan))]
+
+
+def pad(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
+    """keras.ops.pad: padded channels are constants, at padded positions a channel is zero."""
+    (given,) = flows
+    operation, (args, kwargs) = call.operation, call.arguments
+    labels, rank = given.labels, given.labels.ndim
+    widths = np.broadcast_to(np.asarray(operation.pad_width), (rank, 2))
+    value = (kwargs.get("constant_values") or (args[1] if len(args) > 1 else 0)) or 0
+    widths = [tuple(w) if labels.shape[a] > 1 else (0, 0) for a, w in enumerate(widths)]
+    if any(map(any, widths)) and operation.mode != "constant":
+        trace.pin(labels, f"{call.path} pads channels with copies of others")
+        return _outputs(call)
+    rest = given.rest if value == 0 and (given.rest == 0).all() else np.full((1,) * rank, np.nan, "float32")
+    return [Flow(np.pad(labels, widths), rest)]
+
+
+def reduce(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
+    """Mean, maximum or minimum over positions; over channels it pins them."""
+    return _reduced(call, flows[0], trace, lambda rest: rest)
+
+
+def reduce_sum(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
+    """A sum over positions: a rest other than zero grows with their number."""
+    return _reduced(call, flows[0], trace, lambda rest: np.where(rest == 0, 0, np.nan).astype("float32"))
+
+
+def _reduced(call: Call, given: Flow, trace: Trace, of_rest: Callable) -> list[Flow]:
+    rank, axes = given.labels.ndim, call.operation.axis
+    axes = tuple(range(rank)) if axes is None else (axes,) if isinstance(axes, int) else tuple(axes)
+    axes = tuple(axis % rank for axis in axes)
+    varying = [axis for axis in axes if given.labels.shape[axis] > 1]
+    if varying:
+        trace.pin(given.labels, f"{call.path} reduces over channels")
+        return _outputs(call)
+    labels, rest = given.labels, of_rest(_constant_along(axes, given.rest))
+    if not call.operation.keepdims:
+        labels, rest = labels.squeeze(axes), rest.squeeze(axes)
+    return [Flow(labels, rest)]
+
+
+# What an element-wise combination makes of the rests, given as a list.
+def total(rests: list) -> np.ndarray:
+    return fold(np.add, rests)
+
+
+def difference(rests: list) -> np.ndarray:
+    return rests[0] - rests[1]
+
+
+def product(rests: list) -> np.ndarray:
+    # Nothing times anything is nothing, also where the other factor is no constant.
+    return fold(lambda a, b: np.where((a == 0) | (b == 0), 0, a * b), rests)
+
+
+def quotient(rests: list) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where((rests[0] == 0) & ~(rests[1] == 0), 0, rests[0] / rests[1])
+
+
+def average(rests: list) -> np.ndarray:
+    return total(rests) / len(rests)
+
+
+def largest(rests: list) -> np.ndarray:
+    return fold(np.maximum, rests)
+
+
+def smallest(rests: list) -> np.ndarray:
+    return fold(np.minimum, rests)
+
+
+def combine(of_rests: Callable[[list], np.ndarray]) -> Callable:
+    """Element-wise work on several tensors (or a tensor and a constant): their channels are pairwise one."""
+
+    def flow(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
+        rank = len(call.outputs[0].shape)
+        leaves = tree.flatten(call.arguments)
+        constants = [leaf for leaf in leaves if not isinstance(leaf, keras.KerasTensor) and leaf is not None]
+        sizes = {len(tensor.shape) for tensor in call.inputs}
+        per_channel = any(np.size(value) > 1 for value in constants)
+        if sizes != {rank} or per_channel:
+            for given in flows:
+                trace.pin(given.labels, f"{call.path} combines channels with constants or with fewer axes")
+            return _outputs(call)
+        flows = _without_broadcast_channels(call, flows, trace)
+        given = iter(flows)
+        rests = [
+            next(given).rest if isinstance(leaf, keras.KerasTensor) else np.full((1,) * rank, leaf, "float32")
+            for leaf in leaves
+            if leaf is not None
+        ]
+        shape = np.broadcast_shapes(*(flow.labels.shape for flow in flows))
+        full = max((flow.labels for flow in flows), key=np.count_nonzero)
+        for other in flows:
+            trace.unify(full, other.labels, f"{call.path} combines it with a network input or constant")
+        return [Flow(np.broadcast_to(full, shape), np.asarray(of_rests(rests), "float32"))]
+
+    return flow
+
+
+def _without_broadcast_channels(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
+    """Takes out tensors whose single channel is spread over many: it must stay, and it couples none of the many."""
+    result = []
+    for tensor, given in zip(call.inputs, flows, strict=True):
+        spread = any(
+            size == 1 and any(other.labels.shape[axis] > 1 for other in flows)
+            for axis, size in enumerate(tensor.shape)
+            if axis > 0
+        )
+        if spread:
+            trace.pin(given.labels, f"{call.path} spreads it over many channels")
+            others = [other.labels for other in flows if other is not given]
+            widest = max(others, key=np.size)
+            given = Flow(widest, np.full((1,) * given.labels.ndim, np.nan, "float32"))
+        result.append(given)
+    return result

@@ -1,0 +1,212 @@
+"""THE table of layers: for each layer class and keras.ops operation, how channels flow through it, which axis of
+which weight carries input and output channels, which config field holds the width, and its MACs.
+
+A row's `weights` are their shapes, spelt out: `"kernel": "h w i o"`. Axis `i` carries the input channels, `o` the
+output channels, `im` the input channels times a depth multiplier; other letters carry no channel. Coupling,
+slicing, rebuilding and costing all read this. What has no row is pinned and reported, never guessed.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from keras import layers
+
+from paredown import flows as f
+from paredown import moves
+from paredown.labels import Flow, Trace
+from paredown.network import Call
+
+FlowRule = Callable[[Call, list[Flow], Trace], list[Flow]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One row.
+
+    Args:
+        flow: `flow(call, flows, trace)` gives the output flows and writes down what the layer reads and makes.
+        weights: Weight name -> its axes.
+        width: The config field that holds the number of output channels.
+        macs_at: At which positions every `kernel` weight multiplies: those of the output or of the input.
+            None: the layer has no multiply-adds that stay at inference, or they count as none (BatchNormalization
+            folds into its neighbour; pooling and element-wise work are not MACs).
+        refit_config: Mends config fields that name sizes, once channels went.
+        refit_arguments: The same for arguments of the call.
+    """
+
+    flow: FlowRule
+    weights: Mapping[str, str] = field(default_factory=dict)
+    width: str | None = None
+    macs_at: Literal["output", "input"] | None = None
+    refit_config: Callable[[Call, dict, list[tuple]], dict] | None = None
+    refit_arguments: Callable[[Call, tuple, dict, list], tuple[tuple, dict]] | None = None
+
+
+def _conv(spatial: str) -> Rule:
+    return Rule(f.make, {"kernel": f"{spatial} i o", "bias": "o"}, "filters", "output")
+
+
+def _conv_transpose(spatial: str) -> Rule:
+    return Rule(f.make, {"kernel": f"{spatial} o i", "bias": "o"}, "filters", "input")
+
+
+def _depthwise(spatial: str) -> Rule:
+    return Rule(f.depthwise, {"kernel": f"{spatial} i m", "bias": "im"}, None, "output")
+
+
+def _separable(spatial: str) -> Rule:
+    pointwise = " ".join("1" for _ in spatial.split())
+    weights = {"depthwise_kernel": f"{spatial} i m", "pointwise_kernel": f"{pointwise} im o", "bias": "o"}
+    return Rule(f.make, weights, "filters", "output")
+
+
+_BATCH_NORM = {"gamma": "i", "beta": "i", "moving_mean": "i", "moving_variance": "i"}
+_TOGETHER = "its channels are normalized together, so that none can go without changing the others"
+
+LAYERS: dict[type, Rule] = {
+    layers.Dense: Rule(f.make, {"kernel": "i o", "bias": "o"}, "units", "output"),
+    layers.Conv1D: _conv("w"),
+    layers.Conv2D: _conv("h w"),
+    layers.Conv3D: _conv("d h w"),
+    layers.Conv1DTranspose: _conv_transpose("w"),
+    layers.Conv2DTranspose: _conv_transpose("h w"),
+    layers.Conv3DTranspose: _conv_transpose("d h w"),
+    layers.DepthwiseConv1D: _depthwise("w"),
+    layers.DepthwiseConv2D: _depthwise("h w"),
+    layers.SeparableConv1D: _separable("w"),
+    layers.SeparableConv2D: _separable("h w"),
+    layers.Embedding: Rule(f.embed, {"embeddings": "v o"}, "output_dim"),
+    layers.BatchNormalization: Rule(f.scale, _BATCH_NORM),
+    layers.PReLU: Rule(f.scale, {"alpha": "... i"}),
+    **{
+        layer: Rule(f.pins(_TOGETHER))
+        for layer in (
+            layers.LayerNormalization,
+            layers.RMSNormalization,
+            layers.GroupNormalization,
+            layers.UnitNormalization,
+            layers.Softmax,
+        )
+    },
+    layers.Normalization: Rule(f.pins("its statistics belong to the network's inputs")),
+    **{
+        layer: Rule(f.elementwise)
+        for layer in (layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.Rescaling)
+    },
+    **{
+        layer: Rule(f.keep)
+        for layer in (
+            layers.Dropout,
+            layers.SpatialDropout1D,
+            layers.SpatialDropout2D,
+            layers.SpatialDropout3D,
+            layers.AlphaDropout,
+            layers.GaussianDropout,
+            layers.GaussianNoise,
+            layers.ActivityRegularization,
+            layers.Identity,
+        )
+    },
+    **{
+        layer: Rule(f.spatial)
+        for layer in (
+            layers.MaxPooling1D,
+            layers.MaxPooling2D,
+            layers.MaxPooling3D,
+            layers.AveragePooling1D,
+            layers.AveragePooling2D,
+            layers.AveragePooling3D,
+            layers.UpSampling1D,
+            layers.UpSampling2D,
+            layers.UpSampling3D,
+            layers.Cropping1D,
+            layers.Cropping2D,
+            layers.Cropping3D,
+        )
+    },
+    **{
+        layer: Rule(f.spatial)
+        for layer in (
+            layers.GlobalAveragePooling1D,
+            layers.GlobalAveragePooling2D,
+            layers.GlobalAveragePooling3D,
+            layers.GlobalMaxPooling1D,
+            layers.GlobalMaxPooling2D,
+            layers.GlobalMaxPooling3D,
+        )
+    },
+    **{layer: Rule(f.zero_pad) for layer in (layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D)},
+    layers.Add: Rule(f.combine(f.total)),
+    layers.Subtract: Rule(f.combine(f.difference)),
+    layers.Multiply: Rule(f.combine(f.product)),
+    layers.Average: Rule(f.combine(f.average)),
+    layers.Maximum: Rule(f.combine(f.largest)),
+    layers.Minimum: Rule(f.combine(f.smallest)),
+    layers.Concatenate: Rule(moves.concatenate),
+    layers.Flatten: Rule(moves.move),
+    layers.RepeatVector: Rule(moves.move),
+    layers.Permute: Rule(moves.transpose),
+    layers.Reshape: Rule(moves.move, refit_config=moves.refit_target_shape),
+}
+
+OPERATIONS: dict[str, Rule] = {
+    **{
+        name: Rule(f.elementwise)
+        for name in (
+            "Absolute Abs Negative Square Sqrt Exp Expm1 Log1p Sin Tanh Sign Round Floor Ceil Clip Cast Copy "
+            "Relu Relu6 Sigmoid Softplus Softsign SoftShrink Silu LeakyRelu HardSigmoid HardSilu Elu Selu Gelu Celu "
+            "TanhShrink HardTanh HardShrink StopGradient"
+        ).split()
+    },
+    "Add": Rule(f.combine(f.total)),
+    "Subtract": Rule(f.combine(f.difference)),
+    "Multiply": Rule(f.combine(f.product)),
+    "Divide": Rule(f.combine(f.quotient)),
+    "TrueDivide": Rule(f.combine(f.quotient)),
+    "Maximum": Rule(f.combine(f.largest)),
+    "Minimum": Rule(f.combine(f.smallest)),
+    "Concatenate": Rule(moves.concatenate),
+    "Stack": Rule(moves.move),
+    "Reshape": Rule(moves.move, refit_config=moves.refit_newshape),
+    "Split": Rule(moves.move, refit_config=moves.refit_split),
+    "GetItem": Rule(moves.get_item, refit_arguments=moves.refit_get_item),
+    "DepthToSpace": Rule(moves.move),
+    "SpaceToDepth": Rule(moves.move),
+    "Pad": Rule(f.pad),
+    "Mean": Rule(f.reduce),
+    "Max": Rule(f.reduce),
+    "Amax": Rule(f.reduce),
+    "Min": Rule(f.reduce),
+    "Amin": Rule(f.reduce),
+    "Sum": Rule(f.reduce_sum),
+    "Softmax": Rule(f.pins(_TOGETHER)),
+    "LogSoftmax": Rule(f.pins(_TOGETHER)),
+    **{name: Rule(moves.transpose) for name in ("Transpose", "Swapaxes", "Moveaxis", "ExpandDims", "Flip")},
+    **{name: Rule(moves.move) for name in ("Squeeze", "Repeat", "Tile")},
+}
+
+
+def rule_for(operation: Any) -> Rule | None:
+    """The row of a layer or keras.ops operation; None where there is none.
+
+    Only the class itself counts: a subclass may compute anything. Neither does a row count for a layer that has
+    weights which the row does not name (an added LoRA pair, say).
+    """
+    if not isinstance(operation, layers.Layer):
+        of_keras = type(operation).__module__.startswith("keras.")
+        return OPERATIONS.get(type(operation).__name__) if of_keras else None
+    rule = LAYERS.get(type(operation))
+    if rule and rule.weights and not {weight.name for weight in operation.weights} <= set(rule.weights):
+        return None
+    return rule
+
+
+def weight_axes(rule: Rule, weight: Any) -> tuple[str, ...]:
+    """The axes of one weight, e.g. ("h", "w", "i", "o"); "" where it carries no channel."""
+    axes = rule.weights.get(weight.name, "...").split()
+    rank = len(weight.shape)
+    if "..." in axes:
+        at = axes.index("...")
+        axes[at : at + 1] = [""] * (rank - len(axes) + 1)
+    return tuple(axes)

@@ -1,0 +1,18 @@
+"""What a .tflite file is worth: its size, its accuracy and its latency, measured in LiteRT."""
+
+from paredown.measure.accuracy import Score, score_keras, score_litert
+from paredown.measure.latency import Latency, LatencyReport, measure_latency
+from paredown.measure.litert_runner import LiteRTRunner
+from paredown.measure.size import size_bytes, zipped_bytes
+
+__all__ = [
+    "Latency",
+    "LatencyReport",
+    "LiteRTRunner",
+    "Score",
+    "measure_latency",
+    "score_keras",
+    "score_litert",
+    "size_bytes",
+    "zipped_bytes",
+]

@@ -1,0 +1,150 @@
+"""A read-only view of a Keras Functional or Sequential model: its calls, in the order of execution.
+
+Everything that follows a network from its inputs to its outputs is one `walk`; only what flows differs: labels
+(channels), symbolic tensors (rebuild), arrays (masking, statistics) or shapes (cost). This is the one file that
+knows how Keras keeps its graph.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import keras
+from keras import tree
+
+from paredown.errors import ModelError
+
+Step = Callable[["Call", tuple, dict], list[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call of one layer or operation.
+
+    Args:
+        operation: The Keras layer or `keras.ops` operation.
+        path: Its name, behind the names of the nested models that hold it: `"encoder/conv"`.
+        inputs, outputs: The symbolic tensors that it reads and gives, in order.
+        inner: The view of the nested model, where the operation is one.
+    """
+
+    operation: Any
+    path: str
+    inputs: tuple[Any, ...]
+    outputs: tuple[Any, ...]
+    inner: "Network | None"
+    _arguments: Any
+
+    def fill(self, values: dict[int, Any]) -> tuple[tuple, dict]:
+        """The call's arguments with every symbolic tensor replaced by `values[id(tensor)]`."""
+        return self._arguments.fill_in(values)
+
+    @property
+    def arguments(self) -> tuple[tuple, dict]:
+        """The call's positional and keyword arguments, symbolic tensors in their places."""
+        return self._arguments.args, self._arguments.kwargs
+
+    @property
+    def is_layer(self) -> bool:
+        return isinstance(self.operation, keras.layers.Layer)
+
+
+class Network:
+    """The calls of a model in order of execution.
+
+    Args:
+        model: A built Functional or Sequential model.
+    Raises:
+        ModelError: For a subclassed or unbuilt model, whose calls cannot be seen.
+    """
+
+    def __init__(self, model: Any, path: str = ""):
+        self.model = model
+        self._graph = _functional(model)
+        self._prefix = path
+        self.inputs = tuple(self._graph.inputs)
+        self.outputs = tuple(self._graph.outputs)
+
+    @cached_property
+    def calls(self) -> tuple[Call, ...]:
+        graph, views = self._graph, {}
+        calls = []
+        for depth in sorted(graph._nodes_by_depth, reverse=True):
+            for node in graph._nodes_by_depth[depth]:
+                if node.is_input:
+                    continue
+                operation = node.operation
+                path = self._prefix + operation.name
+                if _is_network(operation) and id(operation) not in views:
+                    views[id(operation)] = Network(operation, path + "/")
+                calls.append(
+                    Call(
+                        operation,
+                        path,
+                        tuple(node.arguments.keras_tensors),
+                        tuple(node.outputs),
+                        views.get(id(operation)),
+                        node.arguments,
+                    )
+                )
+        return tuple(calls)
+
+    def all_calls(self) -> Iterator[Call]:
+        """Every call, those inside nested models in the place of the nested model."""
+        for call in self.calls:
+            if call.inner is None:
+                yield call
+            else:
+                yield from call.inner.all_calls()
+
+    def walk(self, inputs: Sequence[Any], step: Step, descend: bool = True) -> list[Any]:
+        """Follows the network from `inputs` to its outputs.
+
+        Args:
+            inputs: One value per input tensor, in order.
+            step: `step(call, args, kwargs)` gives the call's output values, a list in order.
+            descend: Walk through nested models with the same step; False hands them to `step` as one call.
+        Returns:
+            One value per output tensor, in order.
+        """
+        values = {id(tensor): value for tensor, value in zip(self.inputs, inputs, strict=True)}
+        for call in self.calls:
+            args, kwargs = call.fill(values)
+            if call.inner is not None and descend:
+                given = [values[id(tensor)] for tensor in call.inputs]
+                results = call.inner.walk(given, step)
+            else:
+                results = step(call, args, kwargs)
+            for tensor, value in zip(call.outputs, results, strict=True):
+                values[id(tensor)] = value
+        return [values[id(tensor)] for tensor in self.outputs]
+
+    def pack_inputs(self, inputs: Sequence[Any]) -> Any:
+        """`inputs` in the structure (tensor, list or dict) that the model was made with."""
+        return tree.pack_sequence_as(self._graph._inputs_struct, list(inputs))
+
+    def pack_outputs(self, outputs: Sequence[Any]) -> Any:
+        """`outputs` in the structure (tensor, list or dict) that the model was made with."""
+        return tree.pack_sequence_as(self._graph._outputs_struct, list(outputs))
+
+
+def _is_network(operation: Any) -> bool:
+    return isinstance(operation, keras.Function | keras.Sequential)
+
+
+def _functional(model: Any) -> Any:
+    if isinstance(model, keras.Sequential):
+        if not model.built or getattr(model, "_functional", None) is None:
+            raise ModelError(
+                f"A Sequential model must be built. Received: {model.name!r} without a known input shape. "
+                "Give it a keras.Input first, or call model.build(input_shape)."
+            )
+        return model._functional
+    if isinstance(model, keras.Function):
+        return model
+    raise ModelError(
+        "The model must be a Keras Functional or Sequential network, so that its layers' calls can be seen. "
+        f"Received: {getattr(model, 'name', model)!r} of class {type(model).__name__}. "
+        "Rebuild it with keras.Model(inputs, outputs)."
+    )

@@ -1,0 +1,293 @@
+"""compress: a trained network and a recipe in; a smaller, checked, measured network out."""
+
+import contextlib
+import dataclasses
+import os
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from paredown.checkpoints import Checkpoints, first_key, next_key
+from paredown.data import Data, Split
+from paredown.environment import environment
+from paredown.errors import CheckError, SettingError
+from paredown.export import export_litert
+from paredown.measure import Score, measure_latency, score_keras, score_litert
+from paredown.model_file import check_model, load_model
+from paredown.network import Network
+from paredown.profiling import Profile, profile
+from paredown.progress import task
+from paredown.recipe import Recipe
+from paredown.run import WORK, Run, clear_work, output_folder
+from paredown.transform import Change, Skip, Transform, TransformResult
+
+#: Examples that a network without labels is compared with the original on.
+UNLABELLED_EXAMPLES = 256
+#: Examples that each change proves itself on.
+PROOF_EXAMPLES = 4
+LATENCY_RUNS = 50
+
+
+def compress(
+    model: Any,
+    recipe: Recipe | str | os.PathLike,
+    data: Data,
+    out: str | os.PathLike | None = None,
+    seed: int = 0,
+    trust: bool = False,
+) -> Run:
+    """Makes a trained network smaller and faster, checks every step and measures what came of it.
+
+    Args:
+        model: A built Functional or Sequential model, or the path of a `.keras` file. It is not changed.
+        recipe: A `Recipe` or the path of one.
+        data: What to calibrate, train and report on; results are of `data.validation`.
+        out: A folder for the results. A run that was interrupted continues from its last finished step there.
+        seed: Of everything random.
+        trust: Load a `.keras` file that holds code.
+    Returns:
+        Run: the network, what changed, what was skipped, and the record of all figures.
+    Raises:
+        ParedownError: If model, recipe, data or folder do not allow it, or a change does not prove itself.
+    """
+    source = Path(model) if isinstance(model, str | os.PathLike) else None
+    recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+    if not isinstance(data, Data):
+        raise SettingError(f"data must be a paredown.Data. Received: {type(data).__name__}. Use Data.load('x.npz').")
+    folder = None if out is None else output_folder(out, source)
+    model = load_model(source, trust) if source else model
+    check_model(model)
+    data.check(model)
+    with _work_folder(folder) as work:
+        run = _Compression(model, recipe, data, seed, work, source, keep=folder is not None).run()
+        if folder is not None:
+            run.save(folder)
+    if folder is not None:
+        clear_work(folder)
+    return run
+
+
+@contextlib.contextmanager
+def _work_folder(folder: Path | None) -> Iterator[Path]:
+    if folder is not None:
+        (folder / WORK).mkdir(exist_ok=True)
+        yield folder / WORK
+        return
+    with tempfile.TemporaryDirectory(prefix="paredown-") as name:
+        yield Path(name)
+
+
+class _Compression:
+    """One run of a recipe on a network."""
+
+    def __init__(self, model: Any, recipe: Recipe, data: Data, seed: int, work: Path, source: Path | None, keep: bool):
+        self.original, self.recipe, self.data, self.seed = model, recipe, data, seed
+        self.work, self.source = work, source
+        self.kept = Checkpoints(work if keep else None)
+        self.environment = environment()
+        self.input_shape = data.input_shape
+        self.judged = data.validation or data.train or data.calibration
+        if self.judged.y is None:
+            self.judged = self.judged.take(UNLABELLED_EXAMPLES)
+        self.reference = None if self.judged.y is not None else _outputs(model, self.judged)
+
+    def run(self) -> Run:
+        key = first_key(self.original, self.data, self.seed, self.environment)
+        before = self._original_figures(key)
+        model, steps = self._steps(key)
+        changes = [Change(**change) for step in steps for change in step["changes"]]
+        skips = [Skip(**skip) for step in steps for skip in step["skips"]]
+        exported = export_litert(model, self.work / "model.tflite", self.recipe.quantization, self.data)
+        after = self._figures(profile(model, self.input_shape))
+        after |= self._file_figures(self.work / "model.tflite", exported)
+        latency = self._latency(steps)
+        before["latency_ms"], after["latency_ms"] = (latency["rows"][i]["median_ms"] for i in (0, -1))
+        record = {
+            "schema": 1,
+            "paredown": self.environment["paredown"],
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "model": {"name": self.original.name, "source": str(self.source) if self.source else None},
+            "data": self._data_figures(),
+            "seed": self.seed,
+            "command": shlex.join(["paredown", *sys.argv[1:]]) if Path(sys.argv[0]).stem == "paredown" else None,
+            "recipe": self.recipe.to_yaml(),
+            "environment": self.environment,
+            "metric": self._metric(before),
+            "original": before,
+            "compressed": after,
+            "latency": latency,
+            "steps": steps,
+            "export": exported.to_dict(),
+            "layers": _compared(profile(self.original, self.input_shape), profile(model, self.input_shape)),
+        }
+        content = (self.work / "model.tflite").read_bytes()
+        return Run(model, changes, [*skips, *exported.skips], record, self.recipe, content)
+
+    def _steps(self, key: str) -> tuple[Any, list[dict]]:
+        """All transforms in order, those that were finished before taken from the work folder."""
+        model, steps, finished = self.original, [], None
+        for number, transform in enumerate(self.recipe.transforms, 1):
+            key = next_key(key, transform.name, transform.settings())
+            step = self.kept.figures(key)
+            if step is None:
+                model = model if finished is None else self.kept.model(finished)
+                finished = None
+                with task(f"Step {number}/{len(self.recipe.transforms)}: {transform.name}", total=1) as advance:
+                    model, step = self._step(number, transform, model)
+                    if step["changes"]:
+                        step["checks"] += self._file_of_step(model, key)
+                    step["key"] = key
+                    self.kept.keep_model(key, model)
+                    self.kept.keep_figures(key, step)
+                    advance(1)
+            else:
+                finished = key
+            steps.append(step)
+        return (model if finished is None else self.kept.model(finished)), steps
+
+    def _step(self, number: int, transform: Transform, model: Any) -> tuple[Any, dict]:
+        start = time.perf_counter()
+        result = transform(model, self.data, seed=self.seed, teacher=self.original)
+        seconds = time.perf_counter() - start
+        checks = (*result.checks, *transform.prove(model, result, self._proof_inputs()))
+        failed = [check for check in checks if not check.passed]
+        if failed:
+            raise CheckError(
+                f"A change must prove itself. Received: {failed[0].name} to {failed[0].value:.3g} of the range, "
+                f"tolerance {failed[0].tolerance:g} (transform {number}, {type(transform).__name__}). "
+                "Leave this transform out, and report the network that shows it."
+            )
+        return result.model, {
+            "index": number,
+            "name": transform.name,
+            "settings": transform.settings(),
+            "seconds": seconds,
+            **self._figures(profile(result.model, self.input_shape)),
+            "score": self._score(result.model).value,
+            **_told(result),
+            "checks": [check.to_dict() for check in checks],
+        }
+
+    def _file_of_step(self, model: Any, key: str) -> list[dict]:
+        """Exports a network of new shape in float32, so that a step that makes it slower can be named."""
+        exported = export_litert(model, self.work / f"{key}.tflite", None, self.data)
+        return [check.to_dict() for check in exported.checks]
+
+    def _latency(self, steps: list[dict]) -> dict[str, Any]:
+        """The original, every step that changed the network's shape, and the result, measured in turn."""
+        files = {"original": self.work / "original.tflite"}
+        for step in steps:
+            key = step.pop("key")
+            if step["changes"]:
+                files[f"{step['index']} {step['name']}"] = self.work / f"{key}.tflite"
+        files["compressed"] = self.work / "model.tflite"
+        report = measure_latency(list(files.values()), runs=LATENCY_RUNS).to_dict()
+        for label, row in zip(files, report["rows"], strict=True):
+            row["label"] = label
+            del row["path"]
+        return {**report, "rows": list(report["rows"])}
+
+    def _proof_inputs(self) -> list[np.ndarray]:
+        x, _ = self.data.calibration.rows(np.arange(min(PROOF_EXAMPLES, len(self.data.calibration))))
+        return list(x) if isinstance(x, tuple) else [x]
+
+    def _score(self, model: Any) -> Score:
+        return score_keras(model, self.judged, self.reference)
+
+    def _original_figures(self, key: str) -> dict[str, Any]:
+        """The figures of the network as it came, and its float32 file."""
+        path = self.work / "original.tflite"
+        kept = self.kept.figures(key)
+        if kept is not None and path.exists():
+            return kept
+        exported = export_litert(self.original, path, None, self.data)
+        score = self._score(self.original)
+        figures = self._figures(profile(self.original, self.input_shape))
+        figures |= self._file_figures(path, exported)
+        figures |= {"keras_score": score.value, "metric": score.name, "higher_is_better": score.higher_is_better}
+        self.kept.keep_figures(key, figures)
+        return figures
+
+    @staticmethod
+    def _figures(costs: Profile) -> dict[str, Any]:
+        return {
+            "macs": None if costs.unknown else costs.macs,
+            "params": costs.params,
+            "peak_activation_bytes": costs.peak_activation_bytes,
+        }
+
+    def _file_figures(self, path: Path, exported: Any) -> dict[str, Any]:
+        return {
+            "score": score_litert(path, self.judged, self.reference).value,
+            "size_bytes": exported.size_bytes,
+            "zipped_bytes": exported.zipped_bytes,
+        }
+
+    @staticmethod
+    def _metric(original: dict[str, Any]) -> dict[str, Any]:
+        return {"name": original.pop("metric"), "higher_is_better": original.pop("higher_is_better")}
+
+    def _data_figures(self) -> dict[str, Any]:
+        sizes = {
+            name: len(split)
+            for name, split in (("train", self.data.train), ("validation", self.data.validation))
+            if split
+        }
+        return {
+            "name": self.data.name,
+            "note": self.data.note,
+            "train": sizes.get("train", 0),
+            "validation": sizes.get("validation", 0),
+            "calibration": len(self.data.calibration),
+            "labelled": self.judged.y is not None,
+        }
+
+
+def _outputs(model: Any, split: Split) -> list[np.ndarray]:
+    """The network's outputs on all of a (small) split, one array (n, ...) each."""
+    network = Network(model)
+    parts = []
+    for x, _ in split.batches(16):
+        columns = list(x) if isinstance(x, tuple) else [x]
+        columns = [np.asarray(c, t.dtype) for c, t in zip(columns, network.inputs, strict=True)]
+        outputs = model(network.pack_inputs(columns), training=False)
+        parts.append([keras.ops.convert_to_numpy(output) for output in keras.tree.flatten(outputs)])
+    return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+
+
+def _told(result: TransformResult) -> dict[str, Any]:
+    """What a transform said of itself, as plain data."""
+    return {
+        "changes": [dataclasses.asdict(change) for change in result.changes],
+        "skips": [dataclasses.asdict(skip) for skip in result.skips],
+        "log": result.log,
+    }
+
+
+def _compared(before: Profile, after: Profile) -> list[dict[str, Any]]:
+    """Layers with weights, before and after, side by side by name; new ones at the end."""
+    old, new = ({layer.name: layer for layer in p.layers} for p in (before, after))
+    rows = []
+    for name in [*old, *(name for name in new if name not in old)]:
+        a, b = old.get(name), new.get(name)
+        if not (a and a.params) and not (b and b.params):
+            continue
+        rows.append(
+            {
+                "name": name,
+                "kind": (a or new[name]).kind,
+                **{f"{figure}_before": getattr(a, figure, None) for figure in ("macs", "params")},
+                **{f"{figure}_after": getattr(b, figure, None) for figure in ("macs", "params")},
+                "channels_before": a.output_shape[-1] if a else None,
+                "channels_after": b.output_shape[-1] if b else None,
+            }
+        )
+    return rows

@@ -1,0 +1,171 @@
+"""What costs what: MACs, parameters, bytes and the memory peak, layer by layer."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from paredown import flows
+from paredown.layer_rules import rule_for
+from paredown.network import Call, Network
+from paredown.profiling.cost import Shapes, mac_terms
+
+#: Bytes of one activation: profiles are of the float32 network.
+_ACTIVATION_BYTES = 4
+_IN_PLACE = (flows.elementwise, flows.keep, flows.scale)
+
+
+@dataclass(frozen=True)
+class LayerProfile:
+    """One layer's cost for one example.
+
+    Args:
+        name: Path of the layer.
+        kind: Its class.
+        output_shape: Without the batch.
+        macs: Multiply-adds, over all its calls; None where unknown.
+        params: Number of weights.
+        weight_bytes: Bytes of the weights as they are stored in the model.
+        activation_bytes: Bytes of its outputs in float32.
+        intensity_macs_per_byte: MACs per byte of weights, inputs and outputs; None where MACs are unknown.
+        note: Why something is unknown.
+    """
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]
+    macs: int | None
+    params: int
+    weight_bytes: int
+    activation_bytes: int
+    intensity_macs_per_byte: float | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A network's cost for one example.
+
+    Args:
+        name: The model's name.
+        layers: In order of execution, each layer once.
+        peak_activation_bytes: Most bytes of float32 activations alive at once, executed in this order, element-wise
+            layers in place.
+    """
+
+    name: str
+    layers: Sequence[LayerProfile]
+    peak_activation_bytes: int
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of all layers whose MACs are known; `unknown` lists the others."""
+        return sum(layer.macs or 0 for layer in self.layers)
+
+    @property
+    def unknown(self) -> list[str]:
+        """Names of the layers whose MACs are not known."""
+        return [layer.name for layer in self.layers if layer.macs is None]
+
+    @property
+    def params(self) -> int:
+        return sum(layer.params for layer in self.layers)
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(layer.weight_bytes for layer in self.layers)
+
+    @property
+    def activation_bytes(self) -> int:
+        return sum(layer.activation_bytes for layer in self.layers)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data: totals and one entry per layer."""
+        totals = ("macs", "params", "weight_bytes", "activation_bytes", "peak_activation_bytes", "unknown")
+        return {
+            "name": self.name,
+            **{key: getattr(self, key) for key in totals},
+            "layers": [
+                {**dataclasses.asdict(layer), "output_shape": list(layer.output_shape)} for layer in self.layers
+            ],
+        }
+
+
+def profile(model: Any, input_shape: tuple[int, ...] | None = None) -> Profile:
+    """Counts what a network costs for one example.
+
+    Args:
+        model: A built Functional or Sequential model.
+        input_shape: Without the batch; needed where the network leaves sizes open, e.g. (224, 224, 3).
+    Raises:
+        ModelError: For a subclassed or unbuilt model.
+        SettingError: If sizes are open and `input_shape` does not fill them.
+    """
+    network = Network(model)
+    shapes = Shapes(network, input_shape)
+    calls: dict[str, list[Call]] = {}
+    for call in network.all_calls():
+        calls.setdefault(call.path, []).append(call)
+    rows = [_layer(path, group, shapes) for path, group in calls.items()]
+    return Profile(model.name, rows, _peak_bytes(network, shapes))
+
+
+def _layer(path: str, calls: list[Call], shapes: Shapes) -> LayerProfile:
+    operation = calls[0].operation
+    weights = getattr(operation, "weights", [])
+    terms = [mac_terms(call, shapes) for call in calls]
+    weight_bytes = sum(math.prod(w.shape) * _item_bytes(w.dtype) for w in weights)
+    written = sum(_bytes(t, shapes) for call in calls for t in call.outputs)
+    moved = weight_bytes + written + sum(_bytes(t, shapes) for call in calls for t in call.inputs)
+    macs, note = None, f"no rule for {type(operation).__name__}"
+    if None not in terms:
+        # Every channel counts: the number of channels is the kernel's own.
+        macs, note = sum(_macs(call, shapes) for call in calls), ""
+    return LayerProfile(
+        path,
+        type(operation).__name__,
+        shapes.of(calls[0].outputs[0])[1:],
+        macs,
+        sum(math.prod(w.shape) for w in weights),
+        weight_bytes,
+        written,
+        None if macs is None else macs / max(1, moved),
+        note,
+    )
+
+
+def _macs(call: Call, shapes: Shapes) -> int:
+    """[positions · kernel size], summed over the layer's kernels."""
+    return sum(term.factor * term.channels for term in mac_terms(call, shapes) or [])
+
+
+def _item_bytes(dtype: str) -> int:
+    digits = "".join(c for c in str(dtype).removeprefix("b") if c.isdigit())
+    return max(1, int(digits or 8) // 8)
+
+
+def _bytes(tensor: Any, shapes: Shapes) -> int:
+    return math.prod(shapes.of(tensor)) * _ACTIVATION_BYTES
+
+
+def _peak_bytes(network: Network, shapes: Shapes) -> int:
+    """The most activations alive at once: a tensor lives from where it is made to where it is last read."""
+    calls = list(network.all_calls())
+    last_read = {id(t): i for i, call in enumerate(calls) for t in call.inputs}
+    for tensor in network.outputs:
+        last_read[id(tensor)] = len(calls)
+    alive = {id(t): _bytes(t, shapes) for t in network.inputs}
+    peak = sum(alive.values())
+    for i, call in enumerate(calls):
+        ends = [id(t) for t in call.inputs if last_read[id(t)] == i]
+        rule = rule_for(call.operation)
+        if rule and rule.flow in _IN_PLACE:
+            for key in ends:
+                alive.pop(key, None)
+        for tensor in call.outputs:
+            alive[id(tensor)] = _bytes(tensor, shapes)
+        peak = max(peak, sum(alive.values()))
+        for key in ends:
+            alive.pop(key, None)
+    return peak

@@ -1,0 +1,99 @@
+"""The contract of every transform: `transform(model, data)` gives a new model and says what it did.
+
+A transform is a frozen dataclass; its fields are its settings, stored as given. repr, equality, YAML and
+search spaces follow from the fields. The input model is never touched; a layer that could not be treated is
+a `Skip` with the reason, never silence.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from paredown.checks import Check
+
+
+@dataclass(frozen=True)
+class Change:
+    """What happened to one layer, e.g. `Change("conv", "output channels", 64, 32)`."""
+
+    layer: str
+    what: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A layer that was left alone, and why."""
+
+    layer: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class TransformResult:
+    """What a transform gave.
+
+    Args:
+        model: The new network; the input network is untouched.
+        changes: One entry per changed layer.
+        skips: One entry per layer that was left alone though the transform treats its kind.
+        removed: Layer name -> sorted indices of its removed output channels, for every layer with weights
+            whose output lost channels. Empty for transforms that remove none.
+        checks: Equalities that were tried, with their figures.
+        log: Plain figures worth keeping, e.g. a training history.
+    """
+
+    model: Any
+    changes: tuple[Change, ...] = ()
+    skips: tuple[Skip, ...] = ()
+    removed: dict[str, np.ndarray] = field(default_factory=dict)
+    checks: tuple[Check, ...] = ()
+    log: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Base of all transforms: subclasses are frozen dataclasses that define `apply`."""
+
+    #: What recipes call it.
+    name: ClassVar[str]
+
+    def __call__(self, model: Any, data: Any = None, *, seed: int = 0, teacher: Any = None) -> TransformResult:
+        """Applies the transform.
+
+        Args:
+            model: A built Keras Functional or Sequential model.
+            data: A `Data`, or None where the settings need none.
+            seed: Of everything random in the transform.
+            teacher: The original network, for transforms that learn from its outputs; None: `model` itself.
+        Returns:
+            TransformResult; `model` itself is not changed.
+        Raises:
+            ParedownError: If settings, model or data do not allow it.
+        """
+        return self.apply(model, data, seed, model if teacher is None else teacher)
+
+    def apply(self, model: Any, data: Any, seed: int, teacher: Any) -> TransformResult:
+        """What a subclass does; arguments as for `__call__`."""
+        raise NotImplementedError(f"{type(self).__name__} defines no apply()")
+
+    def prove(self, model: Any, result: TransformResult, inputs: Sequence[np.ndarray]) -> tuple[Check, ...]:
+        """Tries, on a handful of inputs, the equality that the transform promises; none by default.
+
+        Args:
+            model: The network that was transformed into `result.model`.
+            inputs: One array per network input, shape (a few, ...).
+        """
+        return ()
+
+    def settings(self) -> dict[str, Any]:
+        """The fields that differ from their defaults, as plain data."""
+        return {
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(self)
+            if f.default is dataclasses.MISSING or getattr(self, f.name) != f.default
+        }

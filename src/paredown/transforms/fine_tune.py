@@ -1,0 +1,229 @@
+"""FineTune: trains a network further, on labels or towards the outputs of the original."""
+
+import contextlib
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+
+from paredown.data import Split, hold_out
+from paredown.data.checks import check_split
+from paredown.errors import DataError, ModelError, SettingError
+from paredown.network import Network
+from paredown.rebuild import rebuild
+from paredown.transform import Transform, TransformResult
+from paredown.transforms.batches import AUGMENT, OrderedBatches, ShuffledBatches
+from paredown.transforms.matching import Matching
+from paredown.transforms.objective import Objective, choose, class_like, loss_name
+from paredown.transforms.watch import FiniteLoss, Progress
+
+SCHEDULES = ("constant", "cosine")
+
+
+@dataclass(frozen=True)
+class FineTune(Transform):
+    """Trains a copy of the network on `data.train`; nothing else of the data is read.
+
+    Labelled data are trained on with the given optimizer and loss, else those of the network's own compile
+    configuration (a fresh optimizer of the same settings), else Adam at 1e-3 and the loss that suits labels and
+    output: sparse categorical cross-entropy for classes, mean squared error for values. Data without labels: the
+    network is trained to give the outputs of `teacher`, by mean squared error over all outputs. What was used,
+    and where it came from, stands in `result.log`.
+
+    Layers with `trainable=False` stay as they are; names and compile configuration are those of the input network.
+
+    Args:
+        epochs: At most so many passes over the training data.
+        learning_rate: None: the optimizer's own.
+        batch_size: Examples per step.
+        optimizer, loss: Names that Keras knows; None: the network's own, else the choice above.
+        patience: Stop after so many epochs without improvement and keep the weights of the best epoch, judged by
+            the loss on rows held out of the training data; None: all epochs, last weights.
+        holdout: Share of the training rows to hold out where `patience` is given, in (0, 1).
+        steps_per_epoch: Steps that count as an epoch; None: one pass.
+        augment: "none"; "crop": images shifted by up to 4 pixels each way; "crop_flip": half of them mirrored, too.
+        schedule: "constant", or "cosine": the learning rate falls to 0 over all epochs along half a cosine.
+        teacher_weight: For labelled data: share of the distance to the outputs of `teacher` in the loss
+            (Kullback-Leibler divergence for class scores, mean squared difference for other outputs), in [0, 1).
+    Source:
+        Hinton et al. 2015, arXiv:1503.02531, section 2, at temperature 1 (`teacher_weight`).
+    """
+
+    name: ClassVar[str] = "fine_tune"
+
+    epochs: int = 1
+    learning_rate: float | None = None
+    batch_size: int = 128
+    optimizer: str | None = None
+    loss: str | None = None
+    patience: int | None = None
+    holdout: float = 0.1
+    steps_per_epoch: int | None = None
+    augment: str = "none"
+    schedule: str = "constant"
+    teacher_weight: float = 0.0
+
+    def __post_init__(self):
+        for name in ("epochs", "batch_size", "patience", "steps_per_epoch"):
+            value = getattr(self, name)
+            whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+            self._require(name, whole or (value is None and name in ("patience", "steps_per_epoch")), "at least 1")
+        rate = self.learning_rate
+        self._require("learning_rate", rate is None or (_number(rate) and 0 < rate < np.inf), "above 0", "0.001")
+        self._require("holdout", _number(self.holdout) and 0 < self.holdout < 1, "in (0, 1)", "0.1")
+        self._require("teacher_weight", _number(self.teacher_weight) and 0 <= self.teacher_weight < 1, "in [0, 1)")
+        self._require("augment", self.augment in AUGMENT, f"one of {', '.join(AUGMENT)}")
+        self._require("schedule", self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}")
+
+    def apply(self, model: Any, data: Any, seed: int, teacher: Any) -> TransformResult:
+        if data is None or data.train is None:
+            raise DataError(
+                "FineTune learns from data.train. Received: no training data. Give some; inputs without labels are "
+                "enough, then the original network's outputs are the target."
+            )
+        check_split(data.train, model, "train")
+        self._see_images(data.train)
+        with _seeded(seed):
+            tuned = rebuild(model)
+            if not tuned.trainable_weights:
+                raise ModelError(
+                    f"FineTune needs a trainable weight. Received: {model.name!r}, whose layers are all frozen or have "
+                    "none. Set layer.trainable = True where it should learn."
+                )
+            return TransformResult(tuned, log=self._train(tuned, data.train, seed, teacher))
+
+    def _train(self, tuned: Any, train: Split, seed: int, teacher: Any) -> dict[str, Any]:
+        """Trains in place through a second model of the same layers, so that `tuned` keeps its own compilation."""
+        objective = choose(tuned, train, self.optimizer, self.loss)
+        trainer = self._trainer(tuned, train, teacher)
+        train, held_out = (train, None) if self.patience is None else self._hold_out(train, seed)
+        pack = _packer(tuned)
+        batches = ShuffledBatches(train, self.batch_size, self.steps_per_epoch, seed, self.augment, pack)
+        rate = self._set_rate(objective, self.epochs * len(batches))
+        trainer.compile(**objective.compile)
+        history = self._fit(trainer, batches, held_out and OrderedBatches(held_out, self.batch_size, pack), rate)
+        losses = history.get("val_loss")
+        return {
+            "target": "original outputs" if train.y is None else "labels",
+            "teacher_weight": 1.0 if train.y is None else self.teacher_weight,
+            "optimizer": objective.compile["optimizer"].name,
+            "optimizer_from": objective.origin["optimizer"],
+            "loss": "mean_squared_error" if train.y is None else loss_name(objective.compile["loss"]),
+            "loss_from": objective.origin.get("loss", "no labels"),
+            "learning_rate": rate,
+            "schedule": self.schedule,
+            "train": len(train),
+            "held_out": 0 if held_out is None else len(held_out),
+            "history": history,
+            "stopped_epoch": len(history["loss"]),
+            "best_epoch": None if losses is None else int(np.argmin(losses)) + 1,
+        }
+
+    def _trainer(self, tuned: Any, train: Split, teacher: Any) -> Any:
+        network = Network(tuned)
+        ends = {"inputs": network.pack_inputs(network.inputs), "outputs": network.pack_outputs(network.outputs)}
+        if train.y is not None and self.teacher_weight == 0:
+            return keras.Model(**ends, name=tuned.name)
+        here, there = ([tuple(t.shape) for t in m.outputs] for m in (tuned, teacher))
+        if here != there:
+            raise ModelError(
+                f"The network must have the outputs of the original to match them. Received: {here} against {there} "
+                "(FineTune). Give labels, or the right teacher."
+            )
+        trainer = Matching(**ends, name=tuned.name)
+        if train.y is None:
+            return trainer.teach(teacher)
+        return trainer.teach(teacher, self.teacher_weight, class_like(tuned, train))
+
+    def _hold_out(self, train: Split, seed: int) -> tuple[Split, Split]:
+        if len(train) < 2:
+            raise DataError(f"patience needs rows to hold out of train. Received: {len(train)} row. Leave it out.")
+        return hold_out(train, self.holdout, seed)
+
+    def _set_rate(self, objective: Objective, steps: int) -> float:
+        """Sets the learning rate and its course; gives the rate at the start."""
+        optimizer = objective.compile["optimizer"]
+        rate = float(optimizer.learning_rate) if self.learning_rate is None else self.learning_rate
+        if self.schedule == "cosine":
+            _remade(objective, keras.optimizers.schedules.CosineDecay(rate, steps))
+        elif self.learning_rate is not None:
+            _remade(objective, rate)
+        return float(rate)
+
+    def _fit(self, trainer: Any, batches: Any, held_out: Any, rate: float) -> dict[str, list[float]]:
+        progress = Progress("Fine-tune", self.epochs, len(batches))
+        callbacks: list[Any] = [FiniteLoss(rate), progress]
+        if self.patience is not None:
+            callbacks.append(
+                keras.callbacks.EarlyStopping("val_loss", patience=self.patience, mode="min", restore_best_weights=True)
+            )
+        try:
+            fitted = trainer.fit(
+                batches, epochs=self.epochs, validation_data=held_out, callbacks=callbacks, shuffle=False, verbose=0
+            )
+        except (ValueError, TypeError) as error:
+            raise DataError(
+                "The loss and metrics of fine-tuning must fit the data. Received: "
+                f"{_first_line(error)} (FineTune). Name a loss, e.g. FineTune(loss='mean_squared_error')."
+            ) from error
+        finally:
+            progress.close()
+        return {key: [float(value) for value in values] for key, values in fitted.history.items()}
+
+    def _see_images(self, train: Split) -> None:
+        labels_per_image = train.y is None or (not isinstance(train.y, tuple) and len(train.y.shape) <= 2)
+        if self.augment != "none" and (isinstance(train.x, tuple) or len(train.x.shape) != 4 or not labels_per_image):
+            raise SettingError(
+                f"augment must be 'none' unless x is one array of images, (n, height, width, channels), with one label "
+                f"each. Received: augment={self.augment!r} with {train!r} (FineTune)."
+            )
+
+    def _require(self, name: str, holds: bool, rule: str, instead: str = "") -> None:
+        if not holds:
+            raise SettingError(
+                f"{name} must be {rule}. Received: {name}={getattr(self, name)!r} (FineTune)."
+                + (f" Use e.g. {instead}." if instead else "")
+            )
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _remade(objective: Objective, rate: Any) -> None:
+    """Puts in an optimizer of the same settings with another learning rate; a set schedule cannot be assigned over."""
+    optimizer = objective.compile["optimizer"]
+    config = {**optimizer.get_config(), "learning_rate": rate}
+    objective.compile["optimizer"] = type(optimizer).from_config(config)
+
+
+def _packer(model: Any) -> Any:
+    """How a batch becomes what `fit` takes: the network's own structure of inputs and outputs."""
+    network = Network(model)
+
+    def pack(x: Any, y: Any) -> tuple:
+        inputs = network.pack_inputs(x if isinstance(x, tuple) else (x,))
+        if y is None:
+            return (inputs,)
+        return inputs, network.pack_outputs(y) if isinstance(y, tuple) else y
+
+    return pack
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seeds what layers draw from; the caller's own streams of `random` and NumPy go on as if nothing had been."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global state is what is kept
+    keras.utils.set_random_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002

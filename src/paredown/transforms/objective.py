@@ -1,0 +1,147 @@
+"""What a training run aims at: optimizer, loss and metrics."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+from keras import tree
+
+from paredown.data import Split
+from paredown.data.checks import label_kind, last_activation
+from paredown.errors import DataError, SettingError
+
+LEARNING_RATE = 1e-3
+FROM_MODEL, CHOSEN, GIVEN = "the model's compile configuration", "paredown's choice", "settings"
+
+# Losses for one-hot labels -> the same for class numbers.
+_SPARSE = {"CategoricalCrossentropy": "SparseCategoricalCrossentropy"}
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Arguments of `compile`, and where they are from.
+
+    Args:
+        compile: `optimizer`, `loss`, `metrics`, ….
+        origin: "optimizer" and "loss" -> the settings, the model's compile configuration, or paredown's choice.
+    """
+
+    compile: dict[str, Any]
+    origin: dict[str, str] = field(default_factory=dict)
+
+
+def choose(model: Any, split: Split, optimizer: str | None, loss: str | None) -> Objective:
+    """What is given, else what the model was compiled with, else a sensible choice.
+
+    Args:
+        model: The network; its compile configuration is read, nothing else.
+        split: The training data; without labels only the optimizer is chosen.
+        optimizer, loss: Keras names, or None.
+    Raises:
+        SettingError: If Keras knows no such optimizer or loss.
+        DataError: If there is no label for some output.
+    """
+    own = _own(model)
+    options: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    options["optimizer"], origin["optimizer"] = _first(
+        (_known(keras.optimizers, "optimizer", optimizer), GIVEN),
+        (own.get("optimizer"), FROM_MODEL),
+        (keras.optimizers.Adam(LEARNING_RATE), CHOSEN),
+    )
+    if split.y is None:
+        return Objective({**options, "loss": None}, origin)
+    _see_labels_fit(model, split)
+    given = _known(keras.losses, "loss", loss)
+    own_loss, replaced = _for_class_numbers(own.get("loss"), model, split)
+    options["loss"], origin["loss"] = _first(
+        (given, GIVEN), (own_loss, FROM_MODEL), (_default_losses(model, split), CHOSEN)
+    )
+    if origin["loss"] == FROM_MODEL and not replaced:
+        kept = ("loss_weights", "metrics", "weighted_metrics")
+        options.update({key: own[key] for key in kept if own.get(key) is not None})
+    elif "classes" in (kinds := _kinds(model, split)) or "binary" in kinds:
+        options["metrics"] = (
+            ["accuracy"] if len(kinds) == 1 else [["accuracy"] if k != "targets" else [] for k in kinds]
+        )
+    return Objective(options, origin)
+
+
+def loss_name(loss: Any) -> str:
+    """A loss, or a structure of losses, in words."""
+    names = [getattr(item, "name", None) or getattr(item, "__name__", str(item)) for item in tree.flatten(loss)]
+    return ", ".join(dict.fromkeys(str(name) for name in names))
+
+
+def class_like(model: Any, split: Split) -> list[bool]:
+    """For each output whether its last axis holds the scores of classes that the labels number."""
+    return [kind == "classes" for kind in _kinds(model, split)]
+
+
+def _own(model: Any) -> dict[str, Any]:
+    config = model.get_compile_config() if getattr(model, "compiled", False) else None
+    return keras.saving.deserialize_keras_object(config) if config else {}
+
+
+def _first(*choices: tuple[Any, str]) -> tuple[Any, str]:
+    return next((value, origin) for value, origin in choices if value is not None)
+
+
+def _known(module: Any, what: str, name: str | None) -> Any:
+    if name is None:
+        return None
+    try:
+        return module.get(name)
+    except ValueError as error:
+        raise SettingError(
+            f"{what} must be a name that Keras knows. Received: {what}={name!r} (FineTune). "
+            f"Use e.g. {'adam or sgd' if what == 'optimizer' else 'mean_squared_error'}."
+        ) from error
+
+
+def _labels(split: Split) -> list[Any]:
+    return list(split.y) if isinstance(split.y, tuple) else [split.y]
+
+
+def _kinds(model: Any, split: Split) -> list[str | None]:
+    return [
+        label_kind(y, tensor.shape, last_activation(tensor))
+        for y, tensor in zip(_labels(split), model.outputs, strict=True)
+    ]
+
+
+def _see_labels_fit(model: Any, split: Split) -> None:
+    labels = _labels(split)
+    if len(labels) != len(model.outputs):
+        raise DataError(
+            f"To train on labels, each output needs its own: {len(model.outputs)} outputs. Received: {len(labels)} "
+            "label array(s) (FineTune). Give y as a tuple, or leave the labels out to match the original's outputs."
+        )
+
+
+def _for_class_numbers(loss: Any, model: Any, split: Split) -> tuple[Any, bool]:
+    """The model's own loss; the same loss for class numbers where it asks for one-hot labels and classes are given."""
+    if _kinds(model, split) != ["classes"]:
+        return loss, False
+    known = keras.losses.get(loss) if isinstance(loss, str) else loss
+    name = getattr(known, "__name__", type(known).__name__).replace("_", "").lower()
+    sparse = {one_hot.lower(): getattr(keras.losses, number) for one_hot, number in _SPARSE.items()}.get(name)
+    if sparse is None:
+        return loss, False
+    return sparse(from_logits=bool(getattr(known, "_fn_kwargs", {}).get("from_logits", False))), True
+
+
+def _default_losses(model: Any, split: Split) -> Any:
+    losses = [
+        _default_loss(kind, last_activation(tensor))
+        for kind, tensor in zip(_kinds(model, split), model.outputs, strict=True)
+    ]
+    return losses[0] if len(losses) == 1 else losses
+
+
+def _default_loss(kind: str | None, activation: str | None) -> Any:
+    if kind == "classes":
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=activation != "softmax")
+    if kind == "binary":
+        return keras.losses.BinaryCrossentropy()
+    return keras.losses.CategoricalCrossentropy() if activation == "softmax" else keras.losses.MeanSquaredError()

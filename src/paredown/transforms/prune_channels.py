@@ -1,0 +1,229 @@
+"""PruneChannels: removes whole channels, so that what is left is an ordinary smaller network."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+
+from paredown.budget import keep_above, keep_share, keep_within
+from paredown.channels import ChannelGroup, Channels
+from paredown.checks import Check, largest_difference
+from paredown.criteria import CRITERIA, Criterion
+from paredown.errors import DataError, SettingError
+from paredown.layer_rules import rule_for, weight_axes
+from paredown.narrow import masked_outputs, narrow, removed_channels
+from paredown.network import Call
+from paredown.profiling.cost import MacCount
+from paredown.statistics import activation_statistics
+from paredown.transform import Change, Skip, Transform, TransformResult
+
+_BUDGETS = ("sparsity", "threshold", "macs")
+
+
+@dataclass(frozen=True)
+class PruneChannels(Transform):
+    """Removes the channels that a criterion holds least worth, until a budget is met.
+
+    Exactly one of `sparsity`, `threshold` and `macs` is given. What a removed channel gave is zero afterwards: the
+    new network's outputs are those of the old one with the removed channels set to zero.
+
+    Args:
+        criterion: A row of `criteria.CRITERIA`.
+        sparsity: Share of the channels to remove, in [0, 1); with scope "layer" of each layer's.
+        threshold: Channels with a score at or below this go, in the criterion's own unit.
+        macs: Share of the network's MACs to keep, in (0, 1].
+        scope: "layer": all coupled layers lose the same share; "global": all channels are ranked together, scores
+            divided by their layer's mean where the criterion's unit differs between layers.
+        round_to: Each layer keeps a multiple of so many channels (rounded up).
+        min_channels: Each layer keeps at least so many.
+        exclude: Names of layers whose channels all stay.
+        combine: How the scores of coupled layers become one: "sum", "mean" or "max".
+        batch_size: Examples per step of the statistics pass.
+    """
+
+    name: ClassVar[str] = "prune_channels"
+
+    criterion: str = "activation_count"
+    sparsity: float | None = None
+    threshold: float | None = None
+    macs: float | None = None
+    scope: str = "layer"
+    round_to: int = 1
+    min_channels: int = 1
+    exclude: tuple[str, ...] = ()
+    combine: str = "sum"
+    batch_size: int = 128
+
+    def __post_init__(self):
+        object.__setattr__(self, "exclude", tuple(self.exclude))
+        _one_of("criterion", self.criterion, CRITERIA)
+        _one_of("scope", self.scope, ("layer", "global"))
+        _one_of("combine", self.combine, _COMBINE)
+        given = {name: getattr(self, name) for name in _BUDGETS if getattr(self, name) is not None}
+        if len(given) != 1:
+            raise SettingError(
+                f"Exactly one of sparsity, threshold and macs must be given. Received: {given or 'none'} "
+                "(PruneChannels). Use sparsity=0.5 to remove half the channels."
+            )
+        _within("sparsity", self.sparsity, 0, 1, "[0, 1)", "Use 0.5 to remove half the channels.")
+        if self.macs is not None and not 0 < self.macs <= 1:
+            raise SettingError(
+                f"macs must be in (0, 1]. Received: macs={self.macs} (PruneChannels). Use 0.5 to halve the MACs."
+            )
+        for name in ("round_to", "min_channels", "batch_size"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise SettingError(
+                    f"{name} must be a whole number of at least 1. Received: {name}={getattr(self, name)} "
+                    "(PruneChannels)."
+                )
+
+    def apply(self, model: Any, data: Any, seed: int, teacher: Any) -> TransformResult:
+        channels = Channels(model)
+        groups, skips = self._split_groups(channels)
+        scores = self._scores(channels, groups, data, seed)
+        keep = self._keep(channels, groups, scores, data)
+        removed = removed_channels(channels, keep)
+        changes = tuple(
+            Change(path, "output channels", len(channels.outputs[path]), len(channels.outputs[path]) - len(gone))
+            for path, gone in removed.items()
+        )
+        return TransformResult(narrow(model, channels, keep), changes, skips, removed)
+
+    def prove(self, model: Any, result: TransformResult, inputs: Sequence[np.ndarray]) -> tuple[Check, ...]:
+        """Pruned equals masked: the original with the removed channels at zero gives the same outputs.
+
+        Args:
+            inputs: One array per network input, shape (a few, ...).
+        """
+        masked = masked_outputs(Channels(model), result.removed, inputs)
+        pruned = masked_outputs(Channels(result.model), {}, inputs)
+        return (Check("pruned equals masked", largest_difference(masked, pruned), 1e-4),)
+
+    def _split_groups(self, channels: Channels) -> tuple[list[ChannelGroup], tuple[Skip, ...]]:
+        """The groups that may lose channels, and for every other layer with channels the reason."""
+        unknown = set(self.exclude) - set(channels.outputs)
+        if unknown:
+            raise SettingError(
+                f"exclude must name layers that make or carry channels. Received: {sorted(unknown)} (PruneChannels). "
+                f"The network has: {', '.join(list(channels.outputs)[:8])}, …"
+            )
+        groups = [g for g in channels.groups if not set(g.outputs) & set(self.exclude)]
+        skips = [Skip(path, reason) for path, reason in channels.why_pinned().items()]
+        for group in channels.groups:
+            if set(group.outputs) & set(self.exclude):
+                why = "excluded" if group.name in self.exclude else "coupled with an excluded layer"
+                skips += [Skip(path, why) for path in group.outputs]
+            elif group.size <= self.min_channels:
+                skips.append(Skip(group.name, f"has {group.size} channels, of which {self.min_channels} must stay"))
+        return groups, tuple(skips) + _without_rule(channels)
+
+    def _scores(self, channels: Channels, groups: list[ChannelGroup], data: Any, seed: int) -> np.ndarray:
+        """The score of each component, shape (channels.count,)."""
+        criterion = CRITERIA[self.criterion]
+        places = _scored_places(criterion, channels, data, self.batch_size, np.random.default_rng(seed), self.criterion)
+        scores = np.full(channels.count, np.nan)
+        for components, values in places:
+            scores = _COMBINE[self.combine](scores, components, np.asarray(values, "float64"))
+        if self.combine == "mean":
+            times = np.zeros(channels.count)
+            for components, _ in places:
+                np.add.at(times, components, 1)
+            scores = scores / np.maximum(times, 1)
+        # What nothing scores (a channel that only passes layers without a kernel) is not the criterion's to remove.
+        scores = np.where(np.isnan(scores), np.inf, scores)
+        if self.scope == "global" and not criterion.comparable:
+            for group in groups:
+                here = scores[group.components]
+                finite = here[np.isfinite(here)]
+                scores[group.components] = here / (finite.mean() or 1.0) if finite.size else here
+        return scores
+
+    def _keep(self, channels: Channels, groups: list[ChannelGroup], scores: np.ndarray, data: Any) -> np.ndarray:
+        members = [group.components for group in groups]
+        limits = (self.round_to, self.min_channels)
+        if self.threshold is not None:
+            return keep_above(scores, members, self.threshold, *limits)
+        if self.sparsity is not None:
+            return keep_share(scores, members, self.sparsity, self.scope, *limits)
+        assert self.macs is not None  # The constructor saw to it that one budget is given.
+        count = MacCount(channels, data.input_shape if data else None)
+        everything = count(np.ones(channels.count, bool))
+        return keep_within(scores, members, count, self.macs * everything, self.scope, *limits)
+
+
+def _added(scores: np.ndarray, components: np.ndarray, values: np.ndarray) -> np.ndarray:
+    scores = scores.copy()
+    scores[components] = np.where(np.isnan(scores[components]), 0, scores[components])
+    np.add.at(scores, components, values)
+    return scores
+
+
+def _largest(scores: np.ndarray, components: np.ndarray, values: np.ndarray) -> np.ndarray:
+    scores = scores.copy()
+    np.fmax.at(scores, components, values)
+    return scores
+
+
+_COMBINE = {"sum": _added, "mean": _added, "max": _largest}
+
+
+def _scored_places(
+    criterion: Criterion, channels: Channels, data: Any, batch_size: int, generator: np.random.Generator, name: str
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of components and their scores at one place of the network."""
+    if criterion.reads == "nothing":
+        everything = np.arange(channels.count)
+        return [(everything, criterion.score(channels.count, generator))]
+    if criterion.reads == "kernel":
+        made = [(call, _made_by(call)) for call in _unique_calls(channels)]
+        return [(channels.outputs[call.path], criterion.score(kernel)) for call, kernel in made if kernel is not None]
+    if data is None:
+        raise DataError(
+            f"criterion {name!r} needs data to run the network on. Received: data=None (PruneChannels). "
+            "Give Data(calibration=inputs), or use a criterion of the weights, such as 'l2_norm'."
+        )
+    seen = activation_statistics(channels, data.calibration, criterion.reductions, batch_size)
+    return [(channels.reads[path], criterion.score(activations)) for path, activations in seen.items()]
+
+
+def _unique_calls(channels: Channels) -> list[Call]:
+    calls = {call.path: call for call in channels.network.all_calls() if call.path in channels.outputs}
+    return list(calls.values())
+
+
+def _made_by(call: Call) -> np.ndarray | None:
+    """The weights that make each output channel, shape (weights per channel, channels); None where none do."""
+    rule = rule_for(call.operation)
+    if rule is None:
+        return None
+    for weight in reversed(call.operation.weights):
+        axes = weight_axes(rule, weight)
+        if weight.name.endswith("kernel") and ("o" in axes or "m" in axes):
+            value = keras.ops.convert_to_numpy(weight)
+            if "o" in axes:
+                value = np.moveaxis(value, axes.index("o"), -1)
+            # A depthwise kernel [h, w, i, m] makes channel i * m + k.
+            size = value.shape[-1] if "o" in axes else value.shape[-2] * value.shape[-1]
+            return value.reshape(-1, size)
+    return None
+
+
+def _without_rule(channels: Channels) -> tuple[Skip, ...]:
+    """Layers that nothing is known about, once each."""
+    found = {}
+    for call in channels.network.all_calls():
+        if rule_for(call.operation) is None:
+            found[call.path] = Skip(call.path, f"no rule for {type(call.operation).__name__}: its neighbours must stay")
+    return tuple(found.values())
+
+
+def _one_of(name: str, value: str, known: Any) -> None:
+    if value not in known:
+        raise SettingError(f"{name} must be one of {', '.join(known)}. Received: {name}={value!r} (PruneChannels).")
+
+
+def _within(name: str, value: float | None, low: float, high: float, interval: str, hint: str) -> None:
+    if value is not None and not low <= value < high:
+        raise SettingError(f"{name} must be in {interval}. Received: {name}={value} (PruneChannels). {hint}")

@@ -1,0 +1,57 @@
+"""What happens beside a training run: progress is shown, and a loss that is no number ends it."""
+
+import contextlib
+import math
+from typing import Any
+
+import keras
+
+from paredown.errors import ParedownError
+from paredown.progress import task
+
+
+class Progress(keras.callbacks.Callback):
+    """One bar per epoch, labelled with the figures of the epoch before."""
+
+    def __init__(self, label: str, epochs: int, steps: int):
+        super().__init__()
+        self._label, self._epochs, self._steps = label, epochs, steps
+        self._figures = ""
+        self._bar = contextlib.ExitStack()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        label = f"{self._label}, epoch {epoch + 1} of {self._epochs}{self._figures}"
+        self._advance = self._bar.enter_context(task(label, total=self._steps))
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._advance(1)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._bar.close()
+        figures = ", ".join(f"{key} {value:.4g}" for key, value in (logs or {}).items() if key != "learning_rate")
+        self._figures = f" ({figures})" if figures else ""
+
+    def close(self) -> None:
+        """Takes the bar away where an epoch was broken off."""
+        self._bar.close()
+
+
+class FiniteLoss(keras.callbacks.Callback):
+    """Ends a run whose loss is no longer a finite number."""
+
+    def __init__(self, learning_rate: float):
+        super().__init__()
+        self._learning_rate = learning_rate
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        loss = (logs or {}).get("loss", 0.0)
+        if not math.isfinite(loss):
+            raise ParedownError(
+                f"The loss of fine-tuning must stay a finite number. Received: {float(loss)} in epoch "
+                f"{self._epoch + 1}, step {batch + 1}, with learning_rate={self._learning_rate:g} (FineTune). "
+                f"Try learning_rate={self._learning_rate / 10:g}."
+            )

@@ -1,0 +1,50 @@
+"""What the pages say runs."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from paredown import Recipe
+
+ROOT = Path(__file__).parent.parent
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+
+
+def blocks(path, language):
+    return re.findall(rf"```{language}\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_quickstart(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in blocks(ROOT / "docs" / "quickstart.md", "python"):
+        exec(compile(block, "quickstart.md", "exec"), names)
+    assert (tmp_path / "quickstart-run" / "model.tflite").stat().st_size == names["after"]["size_bytes"]
+    assert "454,922 parameters" in capsys.readouterr().out
+    assert names["after"]["macs"] <= 0.25 * names["before"]["macs"]
+
+
+def test_the_quickstarts_yaml_is_its_recipe():
+    (text,) = blocks(ROOT / "docs" / "quickstart.md", "yaml")
+    recipe = Recipe.from_yaml(text)
+    assert [next(iter(entry)) for entry in yaml.safe_load(text)["transforms"]] == ["prune_channels", "fine_tune"]
+    assert recipe.quantization == "int8"
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+def test_recipes_in_the_repository_load(path):
+    recipe = Recipe.load(path)
+    assert Recipe.from_yaml(recipe.to_yaml()) == recipe
+
+
+def test_relative_links_lead_somewhere():
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    broken = [
+        f"{page.name}: {target}"
+        for page in pages
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))
+        if "://" not in target and not (page.parent / target).exists()
+    ]
+    assert not broken

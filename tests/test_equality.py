@@ -1,0 +1,123 @@
+"""The contract of pruning, over the table of networks."""
+
+import keras
+import numpy as np
+import pytest
+from equality import (
+    assert_counts_fit,
+    assert_groups_partition,
+    assert_nothing_silent,
+    assert_pruned_equals_masked,
+    layer_at,
+    run,
+)
+from networks import NETWORKS, examples, randomize
+
+from paredown.channels import Channels
+from paredown.data import Data, Split
+from paredown.profiling import profile
+from paredown.rebuild import rebuild
+from paredown.transforms.prune_channels import PruneChannels
+
+SETTINGS = {
+    "l1": PruneChannels(criterion="l1_norm", sparsity=0.3),
+    "random": PruneChannels(criterion="random", sparsity=0.5),
+    "apoz": PruneChannels(criterion="apoz", sparsity=0.3, scope="global"),
+}
+#: bfloat16 has 8 bits: sums of fewer terms round differently.
+TOLERANCES = {"mixed_precision": 0.03}
+
+
+@pytest.fixture(scope="module", params=sorted(NETWORKS))
+def case(request):
+    keras.utils.clear_session(free_memory=False)
+    model = randomize(NETWORKS[request.param]())
+    inputs = examples(model)
+    shape = tuple(inputs[0].shape[1:]) if any(None in t.shape[1:] for t in model.inputs) else None
+    data = Data(calibration=Split(tuple(inputs) if len(inputs) > 1 else inputs[0]))
+    return request.param, model, inputs, shape, data
+
+
+def _state(model):
+    return (
+        [(w.path, np.array(w)) for w in model.weights],
+        model.get_config(),
+        [len(layer._inbound_nodes) for layer in model.layers],
+        [layer.trainable for layer in model._flatten_layers()],
+    )
+
+
+def _assert_same_state(before, after):
+    assert [path for path, _ in before[0]] == [path for path, _ in after[0]]
+    assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(before[0], after[0], strict=True))
+    assert before[1:] == after[1:]
+
+
+def test_identity_rebuild_is_bit_exact(case):
+    _, model, inputs, _, _ = case
+    same = rebuild(model)
+    assert all(np.array_equal(a, b) for a, b in zip(run(model, inputs), run(same, inputs), strict=True))
+    assert [t.name for t in same.inputs] == [t.name for t in model.inputs]
+    assert {layer.name for layer in same._flatten_layers()} >= {
+        layer.name for layer in model._flatten_layers() if layer.weights
+    }
+    trainable = {v.path: v.trainable for v in model.variables}
+    assert {v.path: v.trainable for v in same.variables} == trainable
+
+
+def test_sparsity_zero_is_bit_identical(case):
+    _, model, inputs, _, _ = case
+    result = PruneChannels(criterion="l1_norm", sparsity=0.0)(model)
+    assert result.removed == {}
+    assert result.changes == ()
+    assert all(np.array_equal(a, b) for a, b in zip(run(model, inputs), run(result.model, inputs), strict=True))
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_pruned_equals_masked(case, settings):
+    name, model, inputs, shape, data = case
+    before = _state(model)
+    result = SETTINGS[settings](model, data, seed=3)
+    _assert_same_state(before, _state(model))
+    assert_pruned_equals_masked(model, result, inputs, TOLERANCES.get(name, 1e-5))
+    assert_counts_fit(model, result, shape)
+    assert_nothing_silent(model, result)
+    for path in Channels(model).outputs:
+        assert layer_at(result.model, path).name == layer_at(model, path).name
+        assert layer_at(result.model, path).trainable == layer_at(model, path).trainable
+
+
+def test_result_saves_and_loads_with_plain_keras(case, tmp_path):
+    _, model, inputs, _, _ = case
+    result = PruneChannels(criterion="l2_norm", sparsity=0.4)(model)
+    result.model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert all(np.array_equal(a, b) for a, b in zip(run(result.model, inputs), run(loaded, inputs), strict=True))
+
+
+def test_groups_partition_the_prunable_channels(case):
+    _, model, _, _, _ = case
+    assert_groups_partition(Channels(model))
+
+
+def test_more_sparsity_never_means_more_macs(case):
+    _, model, _, shape, _ = case
+    macs = [
+        profile(PruneChannels(criterion="l1_norm", sparsity=s)(model).model, shape).macs for s in (0.0, 0.25, 0.6, 0.9)
+    ]
+    assert macs == sorted(macs, reverse=True)
+
+
+def test_same_seed_same_result(case):
+    _, model, _, _, _ = case
+    first, second, other = (PruneChannels(criterion="random", sparsity=0.5)(model, seed=seed) for seed in (7, 7, 8))
+    assert first.removed.keys() == second.removed.keys() == other.removed.keys()
+    assert all(np.array_equal(first.removed[path], second.removed[path]) for path in first.removed)
+    assert all(np.array_equal(a, b) for a, b in zip(first.model.get_weights(), second.model.get_weights(), strict=True))
+
+
+def test_pruned_networks_can_be_pruned_again(case):
+    _, model, inputs, _, _ = case
+    once = PruneChannels(criterion="l1_norm", sparsity=0.3)(model)
+    twice = PruneChannels(criterion="random", sparsity=0.4)(once.model)
+    assert_pruned_equals_masked(once.model, twice, inputs, TOLERANCES.get(case[0], 1e-5))

@@ -1,0 +1,232 @@
+"""compress, whole: what it writes, what it records, how it goes on after an interruption, what it refuses."""
+
+import errno
+import json
+import os
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from paredown import Data, FineTune, PruneChannels, Recipe, compress, pipeline
+from paredown.errors import CheckError, DataError, ModelError, OutputError, SettingError
+from paredown.measure import score_litert
+from paredown.run import RESULTS, WORK
+from paredown.transforms.prune_channels import PruneChannels as Prune
+
+
+@pytest.fixture(scope="module")
+def digits():
+    full = Data.load("digits")
+    return Data(full.train.take(256), full.validation.take(100), name="digits")
+
+
+def network(seed=0):
+    keras.utils.set_random_seed(seed)
+    image = keras.Input((28, 28, 1), name="image")
+    x = layers.Rescaling(1 / 255, name="rescale")(image)
+    x = layers.Conv2D(12, 5, strides=2, name="conv")(x)
+    x = layers.BatchNormalization(momentum=0.7, name="norm")(x)
+    x = layers.ReLU(name="relu")(x)
+    x = layers.Conv2D(16, 3, strides=2, activation="relu", name="conv2")(x)
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    return keras.Model(image, layers.Dense(10, activation="softmax", name="scores")(x), name="small")
+
+
+RECIPE = Recipe([PruneChannels(criterion="activation_count", macs=0.5), FineTune(epochs=1)], "int8")
+
+
+@pytest.fixture(scope="module")
+def finished(digits, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    model = network()
+    before = [w.numpy() for w in model.weights]
+    run = compress(model, RECIPE, digits, out=folder)
+    return model, before, run, folder
+
+
+def test_writes_its_files_and_nothing_else(finished):
+    *_, folder = finished
+    assert sorted(p.name for p in folder.iterdir()) == sorted(RESULTS)
+
+
+def test_the_input_model_is_untouched(finished):
+    model, before, *_ = finished
+    assert all(np.array_equal(a, w.numpy()) for a, w in zip(before, model.weights, strict=True))
+    assert not model.compiled
+
+
+def test_the_record_is_true(finished, digits):
+    model, _, run, folder = finished
+    record = json.loads((folder / "run.json").read_text())
+    assert record == json.loads(json.dumps(run.record))
+    before, after = record["original"], record["compressed"]
+    conv, conv2 = 12 * 12 * 25 * 12, 5 * 5 * 9 * 12 * 16
+    assert before["macs"] == conv + conv2 + 16 * 10
+    assert after["macs"] <= 0.5 * before["macs"]
+    assert before["params"] == model.count_params()
+    assert after["params"] == run.model.count_params()
+    assert after["size_bytes"] == (folder / "model.tflite").stat().st_size
+    assert after["score"] == score_litert(folder / "model.tflite", digits.validation).value
+    assert after["latency_ms"] > 0
+    assert [row["label"] for row in record["latency"]["rows"]] == ["original", "1 prune_channels", "compressed"]
+    assert [step["name"] for step in record["steps"]] == ["prune_channels", "fine_tune"]
+    assert all(check["passed"] for step in record["steps"] for check in step["checks"])
+    assert [check["name"] for check in record["steps"][0]["checks"]] == ["pruned equals masked", "litert equals keras"]
+    assert Recipe.from_yaml(record["recipe"]) == RECIPE == Recipe.load(folder / "recipe.yaml")
+    assert record["environment"]["keras"] == keras.__version__
+    conv_row = next(row for row in record["layers"] if row["name"] == "conv")
+    assert (conv_row["channels_before"], conv_row["macs_before"]) == (12, conv)
+    assert conv_row["channels_after"] == run.model.get_layer("conv").filters < 12
+
+
+def test_the_saved_network_is_the_runs_and_plain_keras(finished, digits):
+    _, _, run, folder = finished
+    again = keras.models.load_model(folder / "model.keras")
+    x = np.asarray(digits.validation.x[:8], "float32")
+    assert np.array_equal(again.predict(x, verbose=0), run.model.predict(x, verbose=0))
+    assert {"conv", "norm", "conv2", "scores"} <= {layer.name for layer in again.layers}
+
+
+def test_the_page_stands_alone(finished):
+    *_, folder = finished
+    page = (folder / "report.html").read_text()
+    assert "small" in page
+    assert 'src="http' not in page
+
+
+def test_same_seed_same_network(finished, digits):
+    _, _, run, _ = finished
+    again = compress(network(), RECIPE, digits)
+    for a, b in zip(run.model.weights, again.model.weights, strict=True):
+        assert np.array_equal(a.numpy(), b.numpy()), a.path
+
+
+class _Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+def test_an_interrupted_run_continues(digits, tmp_path, monkeypatch):
+    whole = compress(network(), RECIPE, digits)
+    calls = []
+
+    def pruned(self, *args):
+        calls.append("prune")
+        return real_prune(self, *args)
+
+    def killed(self, *args):
+        raise _Killed
+
+    real_prune, real_tune = Prune.apply, FineTune.apply
+    monkeypatch.setattr(Prune, "apply", pruned)
+    monkeypatch.setattr(FineTune, "apply", killed)
+    with pytest.raises(_Killed):
+        compress(network(), RECIPE, digits, out=tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == [WORK]
+    monkeypatch.setattr(FineTune, "apply", real_tune)
+    run = compress(network(), RECIPE, digits, out=tmp_path)
+    assert calls == ["prune"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(RESULTS)
+    for a, b in zip(whole.model.weights, run.model.weights, strict=True):
+        assert np.array_equal(a.numpy(), b.numpy()), a.path
+
+
+def test_a_changed_recipe_does_not_continue_from_another(digits, tmp_path, monkeypatch):
+    real = FineTune.apply
+
+    def killed(self, *args):
+        raise _Killed
+
+    monkeypatch.setattr(FineTune, "apply", killed)
+    with pytest.raises(_Killed):
+        compress(network(), RECIPE, digits, out=tmp_path)
+    monkeypatch.setattr(FineTune, "apply", real)
+    other = Recipe([PruneChannels(criterion="l2_norm", sparsity=0.25), FineTune(epochs=1)])
+    run = compress(network(), other, digits, out=tmp_path)
+    assert run.model.get_layer("conv").filters == 12 - 12 // 4
+
+
+def test_a_full_disk_leaves_nothing_half_written(digits, tmp_path, monkeypatch):
+    real = os.replace
+
+    def full(source, target):
+        if str(target).endswith("run.json"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OutputError, match=r"run\.json.*No space left on device"):
+        compress(network(), Recipe([PruneChannels(criterion="random", sparsity=0.5)]), digits, out=tmp_path)
+    assert not (tmp_path / "run.json").exists()
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".run")]
+
+
+def test_a_change_that_does_not_prove_itself_is_refused(digits, monkeypatch):
+    def wrong(self, model, data, seed, teacher):
+        result = real(self, model, data, seed, teacher)
+        kernel = result.model.get_layer("conv").kernel
+        kernel.assign(kernel * 2)
+        return result
+
+    real = Prune.apply
+    monkeypatch.setattr(Prune, "apply", wrong)
+    with pytest.raises(CheckError, match=r"pruned equals masked to .* \(transform 1, PruneChannels\)"):
+        compress(network(), Recipe([PruneChannels(criterion="l1_norm", sparsity=0.5)]), digits)
+
+
+def test_without_labels_the_originals_outputs_are_the_target(digits):
+    data = Data(train=digits.train.x, validation=digits.validation.x)
+    run = compress(network(), Recipe([PruneChannels(criterion="l2_norm", sparsity=0.25), FineTune(epochs=12)]), data)
+    steps = run.record["steps"]
+    assert run.record["metric"] == {"name": "output_error", "higher_is_better": False}
+    assert run.record["original"]["keras_score"] == 0
+    assert 0 < steps[1]["score"] < steps[0]["score"]
+    assert steps[1]["log"]["target"] == "original outputs"
+
+
+def test_an_empty_recipe_is_an_export(digits):
+    run = compress(network(), Recipe(), digits)
+    assert run.record["steps"] == []
+    assert run.record["original"]["macs"] == run.record["compressed"]["macs"]
+    assert abs(run.record["original"]["score"] - run.record["compressed"]["score"]) < 1e-9
+
+
+def test_the_users_own_files_are_never_overwritten(digits, tmp_path):
+    theirs = tmp_path / "model.keras"
+    network().save(theirs)
+    content = theirs.read_bytes()
+    with pytest.raises(OutputError, match="must not overwrite the network it is made from"):
+        compress(theirs, Recipe(), digits, out=tmp_path)
+    with pytest.raises(OutputError, match=r"model\.keras', which no run wrote"):
+        compress(network(), Recipe(), digits, out=tmp_path)
+    assert theirs.read_bytes() == content
+    assert [p.name for p in tmp_path.iterdir()] == ["model.keras"]
+
+
+def test_a_second_run_replaces_the_first(digits, tmp_path):
+    compress(network(), Recipe(), digits, out=tmp_path)
+    run = compress(network(), Recipe([PruneChannels(criterion="l1_norm", sparsity=0.5)]), digits, out=tmp_path)
+    assert json.loads((tmp_path / "run.json").read_text())["compressed"]["params"] == run.model.count_params()
+
+
+def test_bad_input_is_refused_before_any_work(digits, tmp_path):
+    with pytest.raises(SettingError, match="data must be a paredown.Data. Received: tuple"):
+        compress(network(), Recipe(), (digits.train.x, None))
+    with pytest.raises(DataError, match=r"28, 28"):
+        compress(network(), Recipe(), Data(train=np.zeros((4, 28, 28), "float32")))
+    broken = network()
+    broken.get_layer("conv").bias.assign(np.full(12, np.nan))
+    with pytest.raises(ModelError, match="conv"):
+        compress(broken, Recipe(), digits)
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(OutputError, match=r"file/out"):
+        compress(network(), Recipe(), digits, out=blocked / "out")
+
+
+def test_latency_is_measured_on_one_thread(finished):
+    _, _, run, _ = finished
+    latency = run.record["latency"]
+    assert (latency["threads"], latency["runs"]) == (1, pipeline.LATENCY_RUNS)
+    assert len(latency["rows"][2]["times_ms"]) == pipeline.LATENCY_RUNS
