@@ -24,8 +24,9 @@ def layer_at(model: Any, path: str) -> Any:
 
 def run(model: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
     """The network's outputs at inference, flat and in order."""
-    packed = keras.tree.pack_sequence_as(model.input, list(inputs))
-    return [keras.ops.convert_to_numpy(y).astype("float32") for y in keras.tree.flatten(model(packed))]
+    structure = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    packed = keras.tree.pack_sequence_as(structure, list(inputs))
+    return [keras.ops.convert_to_numpy(y).astype("float32") for y in keras.tree.flatten(model(packed, training=False))]
 
 
 @contextlib.contextmanager
@@ -90,6 +91,9 @@ def expected_params(model: Any, channels: Channels, keep: np.ndarray) -> int:
         layer = layer_at(model, path) if has_layer(model, path) else None
         for weight in getattr(layer, "weights", []):
             size = math.prod(weight.shape)
+            if path not in channels.reads and path not in channels.outputs:
+                total += size
+                continue
             into = keep[channels.reads[path]] if path in channels.reads else np.ones(1, bool)
             out = keep[channels.outputs[path]] if path in channels.outputs else np.ones(1, bool)
             total += _left(type(layer).__name__, weight.name, tuple(weight.shape), size, into, out)

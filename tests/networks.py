@@ -45,7 +45,9 @@ def randomize(model: Any, seed: int = 0) -> Any:
         shape = tuple(weight.shape)
         if not str(weight.dtype).startswith(("float", "bfloat")):
             continue
-        if weight.name in ("moving_variance", "variance"):
+        if weight.path.split("/")[-2].startswith("normalization"):
+            continue  # adapted, not trained
+        if weight.name == "moving_variance":
             value = rng.uniform(0.5, 2, shape)
         elif weight.name == "gamma":
             value = rng.uniform(0.5, 1.5, shape) * rng.choice([1, 1, 1, -1], shape)
@@ -171,7 +173,7 @@ def three_dimensional():
     i = keras.Input((6, 6, 6, 2))
     x = layers.Conv3D(6, 3, activation="relu")(i)
     x = layers.BatchNormalization()(layers.ZeroPadding3D()(x))
-    x = layers.Conv3DTranspose(5, 2, strides=2)(layers.AveragePooling3D()(x))
+    x = layers.Conv3DTranspose(5, 2, strides=2)(layers.AveragePooling3D(2)(x))
     return i, layers.Dense(2)(layers.GlobalAveragePooling3D()(x))
 
 
@@ -291,6 +293,15 @@ def constants_stay():
     x = layers.Activation("sigmoid")(layers.Conv2D(8, 3, use_bias=False)(x))
     x = layers.Activation("sigmoid")(layers.Conv2DTranspose(8, 3)(x))
     return i, head(layers.Conv2D(4, 3)(layers.ZeroPadding2D()(x)))
+
+
+@network
+def depthwise_after_constant():
+    """A depthwise channel goes as a whole, whatever it would have read."""
+    i = image()
+    x = layers.Activation("sigmoid")(layers.Conv2D(8, 3)(i))
+    x = layers.DepthwiseConv2D(3, depth_multiplier=2)(x)
+    return i, head(layers.BatchNormalization()(layers.Activation("sigmoid")(x)))
 
 
 @network
@@ -480,7 +491,7 @@ def padded():
     x = ops.pad(conv(i, 6), ((0, 0), (1, 1), (2, 0), (0, 0)))
     x = ops.pad(conv(x, 4), ((0, 0), (0, 0), (0, 0), (2, 2)))
     x = layers.Add()([x, conv(x, 8)])
-    return i, head(ops.pad(x, 1, mode="reflect")[:, :, :, 1:-1])
+    return i, head(ops.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="reflect")[:, :, :, 1:-1])
 
 
 @network

@@ -105,7 +105,7 @@ def test_an_empty_part_counts_as_none():
     assert data.calibration.x is data.validation.x
     assert data.calibration.y is None
     assert [name for name, _ in data.parts()] == ["validation"]
-    with pytest.raises(DataError, match="at least one example. Received: data with every part empty"):
+    with pytest.raises(DataError, match=r"at least one example\. Received: data with every part empty"):
         Data(np.zeros((0, 3)))
 
 
@@ -118,7 +118,9 @@ def test_calibration_defaults_to_the_inputs_of_train():
 
 
 def test_a_part_says_which_it_is():
-    with pytest.raises(DataError, match="validation: Inputs and labels must be of one length. Received: x with 3 rows"):
+    with pytest.raises(
+        DataError, match=r"validation: Inputs and labels must be of one length\. Received: x with 3 rows"
+    ):
         Data(np.zeros((3, 1)), (np.zeros((3, 1)), np.zeros(2)))
 
 
@@ -251,7 +253,6 @@ def test_functions_of_a_module_in_the_working_folder(loaders, monkeypatch):
 def test_functions_of_no_use(loaders):
     (loaders.parent / "typo.py").write_text("def load(:\n")
     for source, message in {
-        f"{loaders}:nix": r"Received: 'nix'; it has: Data, both, broken"[:25],
         f"{loaders}:nothing": "must return a Data, .* Received: NoneType",
         f"{loaders}:three": "Received: tuple of 3",
         f"{loaders}:broken": r"broken\(\) must return data. Received: ValueError: operands .*\(loaders.py, line 14\)",

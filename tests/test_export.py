@@ -257,7 +257,7 @@ def test_full_disk_keeps_the_old_file(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(litert.os, "replace", full)
-    with pytest.raises(OutputError, match=r"x.tflite, \d+ bytes: No space left on device"):
+    with pytest.raises(OutputError, match=r"x\.tflite': No space left on device"):
         export_litert(export_nets.make("nested"), tmp_path / "x.tflite")
     assert os.listdir(tmp_path) == ["x.tflite"]
     assert (tmp_path / "x.tflite").read_bytes() == b"older"

@@ -211,7 +211,7 @@ def test_a_second_run_replaces_the_first(digits, tmp_path):
 
 
 def test_bad_input_is_refused_before_any_work(digits, tmp_path):
-    with pytest.raises(SettingError, match="data must be a paredown.Data. Received: tuple"):
+    with pytest.raises(SettingError, match=r"data must be a paredown\.Data\. Received: tuple"):
         compress(network(), Recipe(), (digits.train.x, None))
     with pytest.raises(DataError, match=r"28, 28"):
         compress(network(), Recipe(), Data(train=np.zeros((4, 28, 28), "float32")))

@@ -35,7 +35,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __version__ = version("paredown")
-__all__ = [  # noqa: PLE0604 - the names are those of _HOMES, written out for type checkers and readers
+__all__ = [
     "Change",
     "ChannelGroup",
     "Data",

@@ -50,6 +50,7 @@ class Channels:
         rest: Layer path -> value of each of them where it was removed, shape (in,).
         outputs: Layer path -> component of each output channel, for every layer with weights, shape (out,).
         moves: The calls that only move channels.
+        barriers: Path of a layer or operation that was not followed -> why; what it reads must stay.
         reasons: Component -> why it must stay. Component 0 stands for network inputs and constants.
         count: Number of components.
     """
@@ -57,13 +58,15 @@ class Channels:
     def __init__(self, model: Any):
         self.network = Network(model)
         trace = Trace()
-        results = self.network.walk([constant(len(t.shape)) for t in self.network.inputs], _step(trace))
+        inputs = [constant(len(tensor.shape)) for tensor in self.network.inputs]
+        results = self.network.walk(inputs, _step(trace), descend=False)
         for flow in results:
             trace.pin(flow.labels, "network output")
         component, reasons = trace.components()
         if _make_separable(trace, component):
             component, reasons = trace.components()
         self.reasons = reasons
+        self.barriers = trace.barriers
         self.count = int(component.max()) + 1
         self.reads = {path: component[flow.labels] for path, flow in trace.reads.items()}
         self.rest = {path: flow.rest for path, flow in trace.reads.items()}
@@ -86,7 +89,9 @@ class Channels:
         group_of = _signatures(places, self.prunable)
         members = np.argsort(group_of, kind="stable")
         members = members[group_of[members] >= 0]
-        sizes = np.bincount(group_of[members]) if members.size else np.zeros(0, int)
+        if not members.size:
+            return []
+        sizes = np.bincount(group_of[members])
         found = [({}, {}) for _ in sizes]
         for number, (path, components) in enumerate(slots):
             for group, indices in _indices_by_group(components, group_of):
@@ -122,10 +127,13 @@ def channel_groups(model: Any) -> list[ChannelGroup]:
 
 def _step(trace: Trace):
     def step(call: Call, args: tuple, kwargs: dict) -> list[Flow]:
-        flows = [arg for arg in _flows(args, kwargs)]
+        flows = list(_flows(args, kwargs))
+        if call.inner is not None:
+            trace.same_at_every_call(call, [flow.labels for flow in flows])
+            return call.inner.walk(flows, step, descend=False)
         rule = rule_for(call.operation)
         if rule is None:
-            return pins(f"no rule for {type(call.operation).__name__}")(call, flows, trace)
+            return pins(f"no rule for {type(call.operation).__name__}: its neighbours must stay")(call, flows, trace)
         return rule.flow(call, flows, trace)
 
     return step
@@ -139,7 +147,7 @@ def _flows(*values: Any):
         elif isinstance(value, list | tuple):
             yield from _flows(*value)
         elif isinstance(value, dict):
-            yield from _flows(*value.values())
+            yield from _flows(*(value[key] for key in sorted(value)))
 
 
 def _make_separable(trace: Trace, component: np.ndarray) -> bool:

@@ -16,9 +16,16 @@ from paredown.labels import Flow, Trace, along, constant
 from paredown.network import Call
 
 _BORDER = "a removed channel would not be constant here"
-_MIXED = "the activation mixes its channels"
-#: Activations that compute one channel from the others.
-MIXING = {"softmax", "log_softmax", "sparsemax", "glu"}
+_MIXED = "its activation computes one channel from the others, or is not known"
+#: Names of the activations that compute each element from that element alone.
+_ELEMENTWISE = frozenset(name for name in vars(keras.activations) if not name.startswith("_")) - {
+    *("get", "serialize", "deserialize"),
+    *("softmax", "log_softmax", "sparsemax", "glu"),  # these compute one channel from the others
+}
+_ELEMENTWISE_LAYERS = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.ELU)
+_BACKENDS = ("keras", "tensorflow", "jax", "torch")
+#: Attributes of element-wise operations that may hold one value per channel.
+_PARAMETERS = ("scale", "offset", "x_min", "x_max")
 
 
 def channel_axis(layer: Any, rank: int) -> int:
@@ -30,7 +37,12 @@ def channel_axis(layer: Any, rank: int) -> int:
 
 
 def _mixes(layer: Any) -> bool:
-    return getattr(getattr(layer, "activation", None), "__name__", None) in MIXING
+    """Whether the layer's activation is not known to be element-wise; a function is known by its name and its home."""
+    activation = getattr(layer, "activation", None)
+    if activation is None or type(activation) in _ELEMENTWISE_LAYERS:
+        return False
+    home = getattr(activation, "__module__", "").partition(".")[0]
+    return getattr(activation, "__name__", None) not in _ELEMENTWISE or home not in _BACKENDS
 
 
 def _outputs(call: Call) -> list[Flow]:
@@ -43,12 +55,12 @@ def _channels(call: Call, flow: Flow, trace: Trace) -> tuple[np.ndarray, np.ndar
     axis = channel_axis(call.operation, len(shape))
     others = tuple(a for a in range(len(shape)) if a != axis)
     labels = trace.unify_along(others, flow.labels, _BORDER).reshape(-1)
-    rest = _constant_along(others, flow.rest).reshape(-1)
+    rest = constant_along(others, flow.rest).reshape(-1)
     size = shape[axis]
     return np.broadcast_to(labels, (size,)), np.broadcast_to(rest, (size,))
 
 
-def _constant_along(axes: Sequence[int], rest: np.ndarray) -> np.ndarray:
+def constant_along(axes: Sequence[int], rest: np.ndarray) -> np.ndarray:
     """The rest with `axes` at 1: NaN where it changes along them."""
     for axis in axes:
         if rest.shape[axis] > 1:
@@ -71,10 +83,10 @@ def make(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
     """A layer with a kernel: reads all input channels, makes output channels of its own."""
     layer = call.operation
     labels, rest = _channels(call, flows[0], trace)
+    rest = trace.read(call.path, labels, rest)
     if not _absorbs(layer):
-        trace.pin(labels[~(rest == 0)], f"a removed channel would leave a constant that {call.path} cannot take up")
-    trace.pin(labels[np.isnan(rest)], _BORDER)
-    trace.read(call.path, labels, rest)
+        trace.pin(labels[rest != 0], f"a removed channel would leave a constant that {call.path} cannot take up")
+    trace.pin(labels[~np.isfinite(rest)], _BORDER)
     shape = call.outputs[0].shape
     axis = channel_axis(layer, len(shape))
     own = trace.make(call.path, shape[axis])
@@ -124,6 +136,7 @@ def pins(reason: str) -> Callable:
     """A layer whose channels depend on each other."""
 
     def flow(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
+        trace.barriers[call.path] = reason
         for given in flows:
             trace.pin(given.labels, f"{call.path}: {reason}")
         return _outputs(call)
@@ -133,13 +146,16 @@ def pins(reason: str) -> Callable:
 
 def elementwise(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
     """One output element from one input element; the rest is what the layer itself makes of it."""
+    if _mixes(call.operation):
+        return pins(_MIXED)(call, flows, trace)
+    per_channel = any(np.size(getattr(call.operation, name, 0)) > 1 for name in _PARAMETERS)
+    if per_channel or len(flows) > 1 or call.outputs[0].shape != call.inputs[0].shape:
+        return pins("it treats channels differently")(call, flows, trace)
     (given,) = flows
-    per_channel = any(np.size(getattr(call.operation, name, 0)) > 1 for name in ("scale", "offset"))
-    if _mixes(call.operation) or per_channel or call.outputs[0].shape != call.inputs[0].shape:
-        trace.pin(given.labels, f"{call.path} treats channels differently")
-        return _outputs(call)
     args, kwargs = call.fill({id(call.inputs[0]): given.rest})
-    return [Flow(given.labels, run_on_arrays(call.operation, args, kwargs)[0])]
+    rest = run_on_arrays(call.operation, args, kwargs)[0].astype("float32")
+    # A clip or a cast of what is no constant must not look like one.
+    return [Flow(given.labels, np.where(np.isnan(given.rest), np.nan, rest))]
 
 
 def run_on_arrays(operation: Any, args: tuple, kwargs: dict) -> list[np.ndarray]:
@@ -171,8 +187,7 @@ def pad(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
     value = (kwargs.get("constant_values") or (args[1] if len(args) > 1 else 0)) or 0
     widths = [tuple(w) if labels.shape[a] > 1 else (0, 0) for a, w in enumerate(widths)]
     if any(map(any, widths)) and operation.mode != "constant":
-        trace.pin(labels, f"{call.path} pads channels with copies of others")
-        return _outputs(call)
+        return pins("it pads channels with copies of others")(call, flows, trace)
     rest = given.rest if value == 0 and (given.rest == 0).all() else np.full((1,) * rank, np.nan, "float32")
     return [Flow(np.pad(labels, widths), rest)]
 
@@ -192,10 +207,9 @@ def _reduced(call: Call, given: Flow, trace: Trace, of_rest: Callable) -> list[F
     axes = tuple(range(rank)) if axes is None else (axes,) if isinstance(axes, int) else tuple(axes)
     axes = tuple(axis % rank for axis in axes)
     varying = [axis for axis in axes if given.labels.shape[axis] > 1]
-    if varying:
-        trace.pin(given.labels, f"{call.path} reduces over channels")
-        return _outputs(call)
-    labels, rest = given.labels, of_rest(_constant_along(axes, given.rest))
+    if varying or getattr(call.operation, "initial", None) is not None:
+        return pins("it reduces over channels, or from an initial value")(call, [given], trace)
+    labels, rest = given.labels, of_rest(constant_along(axes, given.rest))
     if not call.operation.keepdims:
         labels, rest = labels.squeeze(axes), rest.squeeze(axes)
     return [Flow(labels, rest)]
@@ -242,9 +256,7 @@ def combine(of_rests: Callable[[list], np.ndarray]) -> Callable:
         sizes = {len(tensor.shape) for tensor in call.inputs}
         per_channel = any(np.size(value) > 1 for value in constants)
         if sizes != {rank} or per_channel:
-            for given in flows:
-                trace.pin(given.labels, f"{call.path} combines channels with constants or with fewer axes")
-            return _outputs(call)
+            return pins("it combines channels with constants of their own, or with fewer axes")(call, flows, trace)
         flows = _without_broadcast_channels(call, flows, trace)
         given = iter(flows)
         rests = [

@@ -133,14 +133,18 @@ class Trace(Labels):
         self.outputs: dict[str, np.ndarray] = {}
         #: Calls that only move channels, with the labels of their input and output tensors.
         self.moves: list[tuple[Any, list[np.ndarray], list[np.ndarray]]] = []
+        #: path -> why a layer or operation was not followed; what it reads is pinned.
+        self.barriers: dict[str, str] = {}
+        self._seen: dict[int, list[np.ndarray]] = {}
 
-    def read(self, path: str, labels: np.ndarray, rest: np.ndarray) -> None:
-        """A layer's weights read these channels, shape (in,)."""
+    def read(self, path: str, labels: np.ndarray, rest: np.ndarray) -> np.ndarray:
+        """A layer's weights read these channels, shape (in,); returns the rest over all its calls, shape (in,)."""
         if path in self.reads:
             known = self.reads[path]
             self.unify(known.labels, labels, "shared layer reads a network input or constant")
             rest = np.where(known.rest == rest, rest, np.nan)
         self.reads[path] = Flow(labels, np.broadcast_to(rest, labels.shape))
+        return self.reads[path].rest
 
     def make(self, path: str, size: int) -> np.ndarray:
         """The labels of a layer's own output channels, shape (size,): fresh at its first call."""
@@ -156,4 +160,17 @@ class Trace(Labels):
 
     def move(self, call: Any, given: list[Flow], results: list[Flow]) -> None:
         """A call moved channels to these places."""
-        self.moves.append((call, [flow.labels for flow in given], [flow.labels for flow in results]))
+        inputs, outputs = [flow.labels for flow in given], [flow.labels for flow in results]
+        self.moves.append((call, inputs, outputs))
+        self.same_at_every_call(call, inputs + outputs)
+
+    def same_at_every_call(self, call: Any, labels: list[np.ndarray]) -> None:
+        """What is made for certain sizes (a nested model, a reshape) keeps the same channels at each of its calls."""
+        known = self._seen.setdefault(id(call.operation), labels)
+        reason = f"{call.path} is called twice, once on a network input, on a constant or on another shape"
+        for before, now in zip(known, labels, strict=True):
+            if before.shape == now.shape:
+                self.unify(before, now, reason)
+            elif before.any() or now.any():
+                self.pin(before, reason)
+                self.pin(now, reason)

@@ -106,6 +106,12 @@ LAYERS: dict[type, Rule] = {
             layers.GaussianNoise,
             layers.ActivityRegularization,
             layers.Identity,
+            layers.RandomBrightness,
+            layers.RandomContrast,
+            layers.RandomFlip,
+            layers.RandomRotation,
+            layers.RandomTranslation,
+            layers.RandomZoom,
         )
     },
     **{

@@ -8,16 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from paredown.flows import pins, run_on_arrays
+from paredown.flows import constant_along, pins, run_on_arrays
 from paredown.labels import Flow, Trace, compressed
 from paredown.network import Call
 
+_NOT_FOLLOWED = "it mixes examples, or positions whose number is not known"
+
+
+def _sizes(shape: Sequence[int | None]) -> tuple[int, ...]:
+    """A tensor's sizes; the batch and unknown ones count as 1."""
+    return (1, *(size or 1 for size in shape[1:]))
+
 
 def _expanded(array: np.ndarray, shape: Sequence[int | None]) -> np.ndarray:
-    """The array at the tensor's full size; the batch and unknown sizes count as 1."""
-    sizes = [size or 1 for size in shape]
-    sizes[0] = 1
-    return np.ascontiguousarray(np.broadcast_to(array, sizes))
+    """The array at the tensor's full size."""
+    return np.ascontiguousarray(np.broadcast_to(array, _sizes(shape)))
 
 
 def move(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
@@ -31,11 +36,24 @@ def transpose(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
 
 
 def _moved(call: Call, flows: list[Flow], trace: Trace, prepare: Callable) -> list[Flow]:
-    labels = _run_on(call, [prepare(flow.labels, t.shape) for flow, t in zip(flows, call.inputs, strict=True)])
-    rests = _run_on(call, [prepare(flow.rest, t.shape) for flow, t in zip(flows, call.inputs, strict=True)])
+    try:
+        labels = _run_on(call, [prepare(flow.labels, t.shape) for flow, t in zip(flows, call.inputs, strict=True)])
+        rests = _run_on(call, [prepare(flow.rest, t.shape) for flow, t in zip(flows, call.inputs, strict=True)])
+    except Exception:  # each backend has error classes of its own
+        return pins(_NOT_FOLLOWED)(call, flows, trace)
+    full = prepare is _expanded
+    if not all(_fits(a, t.shape, full) for a, t in zip(labels, call.outputs, strict=True)):
+        return pins(_NOT_FOLLOWED)(call, flows, trace)
     results = [compressed(Flow(a, b)) for a, b in zip(labels, rests, strict=True)]
     trace.move(call, flows, results)
     return results
+
+
+def _fits(labels: np.ndarray, shape: Sequence[int | None], full: bool) -> bool:
+    """Whether an operation on labels of one example gave what it gives on tensors: their sizes (or 1, if not full)."""
+    if len(shape) != labels.ndim:
+        return False
+    return all(n == size or (n == 1 and not full) for n, size in zip(labels.shape, _sizes(shape), strict=True))
 
 
 def _run_on(call: Call, arrays: list[np.ndarray]) -> list[np.ndarray]:
@@ -47,6 +65,8 @@ def concatenate(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
     """Channels side by side; only the axis of the concatenation, and those that change, are written out."""
     rank = len(call.outputs[0].shape)
     axis = call.operation.axis % rank
+    if axis == 0:
+        return pins(_NOT_FOLLOWED)(call, flows, trace)
 
     def joined(arrays: list[np.ndarray]) -> np.ndarray:
         shape = list(np.broadcast_shapes(*([1 if a == axis else n for a, n in enumerate(x.shape)] for x in arrays)))
@@ -56,22 +76,40 @@ def concatenate(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
             parts.append(np.broadcast_to(array, shape))
         return np.concatenate(parts, axis)
 
-    result = compressed(Flow(joined([flow.labels for flow in flows]), joined([flow.rest for flow in flows])))
+    labels, rest = joined([flow.labels for flow in flows]), joined([flow.rest for flow in flows])
+    if call.outputs[0].shape[axis] is None:
+        # Positions that cannot be told apart carry the same channels.
+        labels = trace.unify_along((axis,), labels, f"{call.path} joins it with a network input or constant")
+        return [Flow(labels, constant_along((axis,), rest))]
+    result = compressed(Flow(labels, rest))
     trace.move(call, flows, [result])
     return [result]
 
 
 def get_item(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
-    """Slices: an entry picked by its number must stay."""
-    key = _key(call.arguments)
-    parts = key if isinstance(key, tuple | list) else (key,)
-    simple = all(part is Ellipsis or isinstance(part, slice | int) for part in parts)
-    if not simple or any(isinstance(part, slice) and part.step not in (None, 1) for part in parts):
-        return pins("only slices of step 1 are followed")(call, flows, trace)
+    """Slices: a channel picked by its number must stay."""
+    labels = flows[0].labels
+    parts = _parts(_key(call.arguments), labels.ndim)
+    if not all(isinstance(part, slice | int) for part in parts):
+        return pins("only slices and numbers are followed")(call, flows, trace)
+    of_channels = [part for part, size in zip(parts, labels.shape, strict=True) if size > 1]
+    if any(isinstance(part, slice) and part.step not in (None, 1) for part in of_channels):
+        return pins("of channels only slices of step 1 are followed")(call, flows, trace)
     results = move(call, flows, trace)
-    if any(isinstance(part, int) for part in parts):
+    if any(isinstance(part, int) for part in of_channels):
         trace.pin(results[0].labels, f"{call.path} picks it by its number")
     return results
+
+
+def _parts(key: Any, rank: int) -> list:
+    """What the key says of each axis."""
+    parts = list(key) if isinstance(key, tuple | list) else [key]
+    if not any(part is Ellipsis for part in parts):
+        parts.append(Ellipsis)
+    at = next(i for i, part in enumerate(parts) if part is Ellipsis)
+    new = sum(part is None for part in parts)
+    parts[at : at + 1] = [slice(None)] * (rank - len(parts) + 1 + new)
+    return parts
 
 
 def _key(arguments: tuple[tuple, dict]) -> Any:
@@ -101,12 +139,7 @@ def refit_split(call: Call, config: dict, sizes: list[tuple]) -> dict:
 
 
 def refit_get_item(call: Call, args: tuple, kwargs: dict, kept: list) -> tuple[tuple, dict]:
-    key = _key((args, kwargs))
-    parts = list(key) if isinstance(key, tuple | list) else [key]
-    if Ellipsis not in parts:
-        parts.append(Ellipsis)
-    at = parts.index(Ellipsis)
-    parts[at : at + 1] = [slice(None)] * (len(kept) - len(parts) + 1)
+    parts = _parts(_key((args, kwargs)), len(kept))
     mended = tuple(_refit_part(part, left) for part, left in zip(parts, kept, strict=True))
     if len(args) > 1:
         return (args[0], mended), kwargs

@@ -1,5 +1,6 @@
 """A network without some of its channels: narrower layers, weights sliced by the same components."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -68,13 +69,14 @@ def sliced_weights(call: Call, channels: Channels, keep: np.ndarray) -> dict[str
     A removed channel that is a constant other than zero where the layer reads it goes into the layer's bias.
     """
     rule = rule_for(call.operation)
+    assert rule is not None  # Only layers with a rule lose channels.
     kept_in = keep[channels.reads[call.path]] if call.path in channels.reads else np.ones(0, bool)
     kept_out = keep[channels.outputs[call.path]]
     result = {}
     for weight in call.operation.weights:
         value = keras.ops.convert_to_numpy(weight)
         axes = weight_axes(rule, weight)
-        if weight.name == "bias" and "i" not in axes:
+        if weight.name == "bias" and axes == ("o",):
             value = value + _constant_input(call, channels, kept_in)
         for axis, letter in enumerate(axes):
             kept = {"i": kept_in, "o": kept_out, "im": kept_out if weight.name == "bias" else None}.get(letter)
@@ -88,21 +90,20 @@ def sliced_weights(call: Call, channels: Channels, keep: np.ndarray) -> dict[str
 
 
 def _constant_input(call: Call, channels: Channels, kept_in: np.ndarray) -> np.ndarray | float:
-    """What removed input channels add to each output, where their rest is not zero: [o] = sum of rest[i] kernel[.., i, o]."""
+    """What removed input channels add to each output, where their rest is not zero: [o] = [i] @ sum of [..., i, o]."""
     rest = np.where(kept_in, 0, channels.rest.get(call.path, np.zeros(0)))
     if not rest.any():
         return 0.0
     kernel = keras.ops.convert_to_numpy(call.operation.kernel)
-    return np.einsum("...io,i->o", kernel, rest).astype(kernel.dtype)
+    whole = kernel.astype("float64").reshape(-1, *kernel.shape[-2:]).sum(0)
+    return (rest @ whole).astype(kernel.dtype)
 
 
 def _kept_along_axes(components: np.ndarray, keep: np.ndarray) -> list[np.ndarray | None]:
     """For every axis of a tensor the places that are left; None along an axis where channels do not change."""
     kept = keep[components]
-    return [
-        kept.any(tuple(other for other in range(kept.ndim) if other != axis)) if kept.shape[axis] > 1 else None
-        for axis in range(kept.ndim)
-    ]
+    others = [tuple(other for other in range(kept.ndim) if other != axis) for axis in range(kept.ndim)]
+    return [np.any(kept, others[axis]) if size > 1 else None for axis, size in enumerate(kept.shape)]
 
 
 def _sizes_left(move: Move, keep: np.ndarray) -> list[tuple]:
@@ -153,7 +154,9 @@ def _left(components: np.ndarray, shape: tuple, keep: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(full).astype("int32")
 
 
-def masked_outputs(channels: Channels, removed: dict[str, np.ndarray], inputs: list) -> list[np.ndarray]:
+def masked_outputs(
+    channels: Channels, removed: dict[str, np.ndarray], inputs: Sequence[np.ndarray]
+) -> list[np.ndarray]:
     """The outputs of the original network with the removed channels set to zero where their layers give them.
 
     Args:
@@ -161,7 +164,7 @@ def masked_outputs(channels: Channels, removed: dict[str, np.ndarray], inputs: l
     """
 
     def step(call: Call, args: tuple, kwargs: dict) -> list[Any]:
-        outputs = keras.tree.flatten(call.operation(*args, **kwargs))
+        outputs = call.infer(args, kwargs)
         if call.path in removed:
             rank = len(outputs[0].shape)
             mask = np.ones(outputs[0].shape[channel_axis(call.operation, rank)], "float32")

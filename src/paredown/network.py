@@ -24,7 +24,8 @@ class Call:
 
     Args:
         operation: The Keras layer or `keras.ops` operation.
-        path: Its name, behind the names of the nested models that hold it: `"encoder/conv"`.
+        path: Its name, behind the names of the nested models that hold it: `"encoder/conv"`. One operation has one
+            path, wherever and however often it is called.
         inputs, outputs: The symbolic tensors that it reads and gives, in order.
         inner: The view of the nested model, where the operation is one.
     """
@@ -45,6 +46,12 @@ class Call:
         """The call's positional and keyword arguments, symbolic tensors in their places."""
         return self._arguments.args, self._arguments.kwargs
 
+    def infer(self, args: tuple, kwargs: dict) -> list[Any]:
+        """What the operation gives on arrays at inference, whatever `training` its call was written with."""
+        if "training" in getattr(self.operation, "_call_context_args", ()):
+            kwargs = {**kwargs, "training": False}
+        return tree.flatten(self.operation(*args, **kwargs))
+
     @property
     def is_layer(self) -> bool:
         return isinstance(self.operation, keras.layers.Layer)
@@ -55,40 +62,38 @@ class Network:
 
     Args:
         model: A built Functional or Sequential model.
+        prefix, known: For nested models: what stands before their paths, and the operations seen so far.
     Raises:
         ModelError: For a subclassed or unbuilt model, whose calls cannot be seen.
     """
 
-    def __init__(self, model: Any, path: str = ""):
+    def __init__(self, model: Any, prefix: str = "", known: "dict[int, tuple[str, Network | None]] | None" = None):
         self.model = model
         self._graph = _functional(model)
-        self._prefix = path
+        self._prefix = prefix
+        self._known = {} if known is None else known
         self.inputs = tuple(self._graph.inputs)
         self.outputs = tuple(self._graph.outputs)
 
     @cached_property
     def calls(self) -> tuple[Call, ...]:
-        graph, views = self._graph, {}
-        calls = []
+        graph, calls = self._graph, []
         for depth in sorted(graph._nodes_by_depth, reverse=True):
             for node in graph._nodes_by_depth[depth]:
                 if node.is_input:
                     continue
-                operation = node.operation
-                path = self._prefix + operation.name
-                if _is_network(operation) and id(operation) not in views:
-                    views[id(operation)] = Network(operation, path + "/")
-                calls.append(
-                    Call(
-                        operation,
-                        path,
-                        tuple(node.arguments.keras_tensors),
-                        tuple(node.outputs),
-                        views.get(id(operation)),
-                        node.arguments,
-                    )
-                )
+                path, inner = self._look_up(node.operation)
+                inputs, outputs = tuple(node.arguments.keras_tensors), tuple(node.outputs)
+                calls.append(Call(node.operation, path, inputs, outputs, inner, node.arguments))
         return tuple(calls)
+
+    def _look_up(self, operation: Any) -> "tuple[str, Network | None]":
+        """An operation's path, and its view where it is a nested model; a shared one has those of its first place."""
+        if id(operation) not in self._known:
+            path = self._prefix + operation.name
+            inner = Network(operation, path + "/", self._known) if _is_network(operation) else None
+            self._known[id(operation)] = path, inner
+        return self._known[id(operation)]
 
     def all_calls(self) -> Iterator[Call]:
         """Every call, those inside nested models in the place of the nested model."""

@@ -40,6 +40,9 @@ def copy_weights(call: Call, new: Any) -> None:
     """Gives the new layer the values of all the old one's variables."""
     for before, after in zip(call.operation.variables, new.variables, strict=True):
         after.assign(before)
+    if hasattr(new, "finalize_state"):
+        # Normalization works with constants that it makes of its variables.
+        new.finalize_state()
 
 
 def unchanged(call: Call, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
@@ -60,20 +63,28 @@ def rebuild(
     Returns:
         A Functional model with the same inputs, outputs, names and compile configuration.
     """
-    new = _rebuild(Network(model), {}, remake, carry, arguments)
+    network, made = Network(model), {}
+    new = _rebuild(network, [_shape(t) for t in network.inputs], made, remake, carry, arguments)
+    _copy_trainable(network, new, made)
     if getattr(model, "compiled", False):
         new.compile_from_config(model.get_compile_config())
     return new
 
 
-def _rebuild(network: Network, made: dict[int, Any], remake: Remake, carry: Carry, arguments: Arguments) -> Any:
+def _rebuild(
+    network: Network, shapes: list[tuple], made: dict[int, Any], remake: Remake, carry: Carry, arguments: Arguments
+) -> Any:
     layers: list[tuple[Call, Any]] = []
 
     def step(call: Call, args: tuple, kwargs: dict) -> list[Any]:
         key = id(call.operation)
         first = key not in made
         if first:
-            made[key] = _rebuild(call.inner, made, remake, carry, arguments) if call.inner else remake(call)
+            if call.inner:
+                shapes = _inner_shapes(call, args, kwargs)
+                made[key] = _rebuild(call.inner, shapes, made, remake, carry, arguments)
+            else:
+                made[key] = remake(call)
         args, kwargs = arguments(call, args, kwargs)
         with _no_random_values(made[key]) if first else contextlib.nullcontext():
             outputs = tree.flatten(made[key](*args, **kwargs))
@@ -81,19 +92,45 @@ def _rebuild(network: Network, made: dict[int, Any], remake: Remake, carry: Carr
             layers.append((call, made[key]))
         return outputs
 
-    inputs = [_input_like(tensor) for tensor in network.inputs]
+    inputs = [_input_like(tensor, shape) for tensor, shape in zip(network.inputs, shapes, strict=True)]
     outputs = network.walk(inputs, step, descend=False)
     model = keras.Model(network.pack_inputs(inputs), network.pack_outputs(outputs), name=network.model.name)
-    model.trainable = network.model.trainable
     for call, new in layers:
-        new.trainable = call.operation.trainable
         carry(call, new)
     return model
 
 
-def _input_like(tensor: Any) -> Any:
+def _copy_trainable(network: Network, new: Any, made: dict[int, Any]) -> None:
+    """From the outermost model inwards, for a model hands what it is told on to its layers."""
+    if new.trainable != network.model.trainable:
+        new.trainable = network.model.trainable
+    for call in network.calls:
+        layer = made[id(call.operation)]
+        if call.inner:
+            _copy_trainable(call.inner, layer, made)
+        elif call.is_layer and getattr(layer, "trainable", None) not in (None, call.operation.trainable):
+            layer.trainable = call.operation.trainable
+
+
+def _inner_shapes(call: Call, args: tuple, kwargs: dict) -> list[tuple]:
+    """The input shapes of a nested model: its own, with the sizes that changed where it is called."""
+    assert call.inner is not None
+    given = [leaf for leaf in tree.flatten((args, kwargs)) if isinstance(leaf, keras.KerasTensor)]
+    shapes = []
+    for own, before, now in zip(call.inner.inputs, call.inputs, given, strict=True):
+        changed = dict(enumerate(now.shape)) if len(now.shape) == len(own.shape) else {}
+        changed = {axis: size for axis, size in changed.items() if size != before.shape[axis]}
+        shapes.append(tuple(changed.get(axis, size) for axis, size in enumerate(_shape(own))))
+    return shapes
+
+
+def _shape(tensor: Any) -> tuple:
+    return tuple(tensor.shape)
+
+
+def _input_like(tensor: Any, shape: tuple) -> Any:
     layer = tensor._keras_history.operation
-    return keras.layers.InputLayer.from_config(layer.get_config()).output
+    return keras.layers.InputLayer.from_config({**layer.get_config(), "batch_shape": shape}).output
 
 
 @contextlib.contextmanager

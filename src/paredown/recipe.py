@@ -95,7 +95,7 @@ def parse(text: str) -> dict[str, Any]:
         where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "it cannot be read"
         raise SettingError(f"A recipe must be YAML. Received: a text with an error{where}: {problem}.") from error
-    form = "Write `transforms:` with a list such as `- prune_channels: {sparsity: 0.5}`, and `export: {quantization: int8}`."
+    form = "Write `transforms:` and below it `- prune_channels: {sparsity: 0.5}`; `export: {quantization: int8}`."
     if not isinstance(plain, dict) or not set(plain) <= {"transforms", "export"} or "transforms" not in plain:
         keys = sorted(map(str, plain)) if isinstance(plain, dict) else type(plain).__name__
         raise SettingError(f"A recipe has the keys transforms and export. Received: {keys}. {form}")

@@ -53,6 +53,8 @@ def activation_statistics(
         same tensor share one entry's work, and the first of them stands for all.
     """
     probe = _Probe(channels, tuple(reductions))
+    if not probe.sites:
+        return {}
     totals = np.zeros(0)
     positions = np.zeros(len(probe.sites))
     with task("Statistics", total=len(split)) as advance:
@@ -89,8 +91,8 @@ class _Probe(keras.Model):
             reads = channels.reads.get(call.path)
             if reads is None or not prunable[reads].any() or not _has_kernel(call):
                 continue
-            if id(call.inputs[0]) not in self._wanted:
-                self._wanted[id(call.inputs[0])] = call.path
+            first = self._wanted.setdefault(id(call.inputs[0]), call.path)
+            if first == call.path and (call.path, len(reads)) not in self.sites:
                 self.sites.append((call.path, len(reads)))
         self.compile()
 
@@ -99,14 +101,17 @@ class _Probe(keras.Model):
 
         def step(call: Call, args: tuple, kwargs: dict) -> list[Any]:
             path = self._wanted.get(id(call.inputs[0])) if call.inputs else None
-            if path == call.path and path not in sums:
+            if path == call.path:
                 x = keras.tree.flatten((args, kwargs))[0]
                 axis = channel_axis(call.operation, len(x.shape))
                 others = [a for a in range(len(x.shape)) if a != axis]
-                sums[path] = ops.concatenate([ops.sum(REDUCTIONS[r](x), axis=others) for r in self._reductions])
+                here = ops.concatenate([ops.sum(REDUCTIONS[r](x), axis=others) for r in self._reductions])
                 shape = ops.shape(x)
-                counts[path] = ops.prod(ops.convert_to_tensor([shape[a] for a in others]))
-            return keras.tree.flatten(call.operation(*args, **kwargs))
+                count = ops.prod(ops.convert_to_tensor([shape[a] for a in others]))
+                # A layer that is called more than once sees all of it.
+                sums[path] = here + sums[path] if path in sums else here
+                counts[path] = count + counts[path] if path in counts else count
+            return call.infer(args, kwargs)
 
         self._network.walk(keras.tree.flatten(inputs), step)
         paths = [path for path, _ in self.sites]

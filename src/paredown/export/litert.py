@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from paredown.errors import ModelError, OutputError
 from paredown.export import parity, samples
 from paredown.export.convert import convert
 from paredown.export.quantization import quantize, require
+from paredown.files import replacing
 from paredown.measure.size import deflated_bytes
 from paredown.network import Network
 from paredown.progress import task
@@ -88,7 +88,8 @@ def export_litert(model: Any, path: str | os.PathLike, quantization: str | None 
             parity.check(content, None, inputs, reference)
             content, skips = quantize(content, quantization, network, data)
         checked = parity.check(content, quantization, inputs, reference)
-        _write(path, content)
+        with replacing(path) as aside:
+            aside.write_bytes(content)
         advance(1)
     return Export(path, quantization, len(content), deflated_bytes(content), (checked,), skips)
 
@@ -114,29 +115,3 @@ def _writable(path: Path) -> Path:
     if not os.access(folder, os.W_OK):
         raise OutputError(f"The folder of the .tflite file must be writable. Received: {path}. Choose another.")
     return path
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Writes beside the final name, then renames; a full disk leaves what was there before."""
-    aside = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            aside = file.name
-            file.write(content)
-        os.chmod(aside, 0o666 & ~_umask())
-        os.replace(aside, path)
-    except OSError as error:
-        raise OutputError(
-            f"The .tflite file must be writable. Received: {path}, {len(content)} bytes: {error.strerror}. "
-            "Free some space or choose another folder."
-        ) from error
-    finally:
-        if aside is not None and os.path.exists(aside):
-            os.unlink(aside)
-
-
-def _umask() -> int:
-    """The process's umask; it can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

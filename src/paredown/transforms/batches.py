@@ -32,22 +32,20 @@ class ShuffledBatches(keras.utils.PyDataset):
         self._augment, self._pack = AUGMENT[augment], pack
         self._per_pass = -(-len(split) // batch_size)
         self._steps = self._per_pass if steps is None else steps
-        self._epoch = 0
+        #: Set at the start of each; Keras's own count also moves when it only looks at the data.
+        self.epoch = 0
         self._order = (-1, np.zeros(0, "int64"))
 
     def __len__(self) -> int:
         return self._steps
 
     def __getitem__(self, index: int) -> tuple:
-        position = self._epoch * self._steps + index
+        position = self.epoch * self._steps + index
         turn, batch = divmod(position, self._per_pass)
         # Sorted within the batch: files are read forwards, and the order inside a batch does not matter.
         rows = np.sort(self._order_of(turn)[batch * self._batch_size : (batch + 1) * self._batch_size])
         x, y = self._split.rows(rows)
         return self._pack(self._augment(x, np.random.default_rng([self._seed, 1, position])), y)
-
-    def on_epoch_end(self) -> None:
-        self._epoch += 1
 
     def _order_of(self, turn: int) -> np.ndarray:
         if self._order[0] != turn:

@@ -18,7 +18,8 @@ from paredown.transform import Transform, TransformResult
 from paredown.transforms.batches import AUGMENT, OrderedBatches, ShuffledBatches
 from paredown.transforms.matching import Matching
 from paredown.transforms.objective import Objective, choose, class_like, loss_name
-from paredown.transforms.watch import FiniteLoss, Progress
+from paredown.transforms.strided import for_training
+from paredown.transforms.watch import Epochs, FiniteLoss, Progress
 
 SCHEDULES = ("constant", "cosine")
 
@@ -96,20 +97,22 @@ class FineTune(Transform):
             return TransformResult(tuned, log=self._train(tuned, data.train, seed, teacher))
 
     def _train(self, tuned: Any, train: Split, seed: int, teacher: Any) -> dict[str, Any]:
-        """Trains in place through a second model of the same layers, so that `tuned` keeps its own compilation."""
+        """Trains in place through a second model, so that `tuned` keeps its own compilation."""
         objective = choose(tuned, train, self.optimizer, self.loss)
-        trainer = self._trainer(tuned, train, teacher)
+        body, bring_back = for_training(tuned)
+        trainer = self._trainer(body, train, teacher)
         train, held_out = (train, None) if self.patience is None else self._hold_out(train, seed)
         pack = _packer(tuned)
         batches = ShuffledBatches(train, self.batch_size, self.steps_per_epoch, seed, self.augment, pack)
         rate = self._set_rate(objective, self.epochs * len(batches))
         trainer.compile(**objective.compile)
         history = self._fit(trainer, batches, held_out and OrderedBatches(held_out, self.batch_size, pack), rate)
+        bring_back()
         losses = history.get("val_loss")
         return {
             "target": "original outputs" if train.y is None else "labels",
             "teacher_weight": 1.0 if train.y is None else self.teacher_weight,
-            "optimizer": objective.compile["optimizer"].name,
+            "optimizer": type(objective.compile["optimizer"]).__name__,
             "optimizer_from": objective.origin["optimizer"],
             "loss": "mean_squared_error" if train.y is None else loss_name(objective.compile["loss"]),
             "loss_from": objective.origin.get("loss", "no labels"),
@@ -124,7 +127,10 @@ class FineTune(Transform):
 
     def _trainer(self, tuned: Any, train: Split, teacher: Any) -> Any:
         network = Network(tuned)
-        ends = {"inputs": network.pack_inputs(network.inputs), "outputs": network.pack_outputs(network.outputs)}
+        ends = {
+            "inputs": _tuples(network.pack_inputs(network.inputs)),
+            "outputs": _tuples(network.pack_outputs(network.outputs)),
+        }
         if train.y is not None and self.teacher_weight == 0:
             return keras.Model(**ends, name=tuned.name)
         here, there = ([tuple(t.shape) for t in m.outputs] for m in (tuned, teacher))
@@ -155,7 +161,7 @@ class FineTune(Transform):
 
     def _fit(self, trainer: Any, batches: Any, held_out: Any, rate: float) -> dict[str, list[float]]:
         progress = Progress("Fine-tune", self.epochs, len(batches))
-        callbacks: list[Any] = [FiniteLoss(rate), progress]
+        callbacks: list[Any] = [Epochs(batches), FiniteLoss(rate), progress]
         if self.patience is not None:
             callbacks.append(
                 keras.callbacks.EarlyStopping("val_loss", patience=self.patience, mode="min", restore_best_weights=True)
@@ -209,12 +215,17 @@ def _packer(model: Any) -> Any:
     network = Network(model)
 
     def pack(x: Any, y: Any) -> tuple:
-        inputs = network.pack_inputs(x if isinstance(x, tuple) else (x,))
+        inputs = _tuples(network.pack_inputs(x if isinstance(x, tuple) else (x,)))
         if y is None:
             return (inputs,)
-        return inputs, network.pack_outputs(y) if isinstance(y, tuple) else y
+        return inputs, _tuples(network.pack_outputs(y)) if isinstance(y, tuple) else y
 
     return pack
+
+
+def _tuples(structure: Any) -> Any:
+    """A list of tensors as a tuple: a list of arrays is one tensor to TensorFlow's data pipeline."""
+    return tuple(structure) if isinstance(structure, list) else structure
 
 
 @contextlib.contextmanager

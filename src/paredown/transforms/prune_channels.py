@@ -81,7 +81,7 @@ class PruneChannels(Transform):
 
     def apply(self, model: Any, data: Any, seed: int, teacher: Any) -> TransformResult:
         channels = Channels(model)
-        groups, skips = self._split_groups(channels)
+        groups = self._open_groups(channels)
         scores = self._scores(channels, groups, data, seed)
         keep = self._keep(channels, groups, scores, data)
         removed = removed_channels(channels, keep)
@@ -89,7 +89,7 @@ class PruneChannels(Transform):
             Change(path, "output channels", len(channels.outputs[path]), len(channels.outputs[path]) - len(gone))
             for path, gone in removed.items()
         )
-        return TransformResult(narrow(model, channels, keep), changes, skips, removed)
+        return TransformResult(narrow(model, channels, keep), changes, self._skips(channels, removed), removed)
 
     def prove(self, model: Any, result: TransformResult, inputs: Sequence[np.ndarray]) -> tuple[Check, ...]:
         """Pruned equals masked: the original with the removed channels at zero gives the same outputs.
@@ -101,23 +101,39 @@ class PruneChannels(Transform):
         pruned = masked_outputs(Channels(result.model), {}, inputs)
         return (Check("pruned equals masked", largest_difference(masked, pruned), 1e-4),)
 
-    def _split_groups(self, channels: Channels) -> tuple[list[ChannelGroup], tuple[Skip, ...]]:
-        """The groups that may lose channels, and for every other layer with channels the reason."""
+    def _open_groups(self, channels: Channels) -> list[ChannelGroup]:
+        """The groups that may lose channels."""
         unknown = set(self.exclude) - set(channels.outputs)
         if unknown:
             raise SettingError(
                 f"exclude must name layers that make or carry channels. Received: {sorted(unknown)} (PruneChannels). "
                 f"The network has: {', '.join(list(channels.outputs)[:8])}, …"
             )
-        groups = [g for g in channels.groups if not set(g.outputs) & set(self.exclude)]
-        skips = [Skip(path, reason) for path, reason in channels.why_pinned().items()]
+        return [g for g in channels.groups if not set(g.outputs) & set(self.exclude)]
+
+    def _skips(self, channels: Channels, removed: dict[str, np.ndarray]) -> tuple[Skip, ...]:
+        """Why a layer lost nothing: every layer with weights, or without a rule, that is not in `removed`."""
+        reasons = {}
         for group in channels.groups:
-            if set(group.outputs) & set(self.exclude):
-                why = "excluded" if group.name in self.exclude else "coupled with an excluded layer"
-                skips += [Skip(path, why) for path in group.outputs]
-            elif group.size <= self.min_channels:
-                skips.append(Skip(group.name, f"has {group.size} channels, of which {self.min_channels} must stay"))
-        return groups, tuple(skips) + _without_rule(channels)
+            excluded = set(group.outputs) & set(self.exclude)
+            for path in group.outputs:
+                if path in self.exclude:
+                    reasons[path] = "excluded"
+                elif excluded:
+                    reasons[path] = f"coupled with {min(excluded)}, which is excluded"
+                elif group.size <= self.min_channels:
+                    reasons.setdefault(path, f"has {group.size} channels, of which {self.min_channels} must stay")
+                else:
+                    reasons.setdefault(path, f"the budget takes none of its {group.size} channels")
+        reasons |= channels.why_pinned() | channels.barriers
+        treated = {
+            call.path: Skip(call.path, reasons[call.path])
+            for call in channels.network.all_calls()
+            if call.path in reasons
+            and call.path not in removed
+            and (getattr(call.operation, "weights", None) or rule_for(call.operation) is None)
+        }
+        return tuple(treated.values())
 
     def _scores(self, channels: Channels, groups: list[ChannelGroup], data: Any, seed: int) -> np.ndarray:
         """The score of each component, shape (channels.count,)."""
@@ -208,15 +224,6 @@ def _made_by(call: Call) -> np.ndarray | None:
             size = value.shape[-1] if "o" in axes else value.shape[-2] * value.shape[-1]
             return value.reshape(-1, size)
     return None
-
-
-def _without_rule(channels: Channels) -> tuple[Skip, ...]:
-    """Layers that nothing is known about, once each."""
-    found = {}
-    for call in channels.network.all_calls():
-        if rule_for(call.operation) is None:
-            found[call.path] = Skip(call.path, f"no rule for {type(call.operation).__name__}: its neighbours must stay")
-    return tuple(found.values())
 
 
 def _one_of(name: str, value: str, known: Any) -> None:

@@ -1,4 +1,4 @@
-"""What happens beside a training run: progress is shown, and a loss that is no number ends it."""
+"""What happens beside a training run: epochs are counted, progress is shown, a loss that is no number ends it."""
 
 import contextlib
 import math
@@ -8,6 +8,17 @@ import keras
 
 from paredown.errors import ParedownError
 from paredown.progress import task
+
+
+class Epochs(keras.callbacks.Callback):
+    """Tells the data which epoch begins."""
+
+    def __init__(self, batches: Any):
+        super().__init__()
+        self._batches = batches
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._batches.epoch = epoch
 
 
 class Progress(keras.callbacks.Callback):

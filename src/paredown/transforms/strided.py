@@ -1,0 +1,58 @@
+"""Training around a fault of TensorFlow: the gradient of a 1x1 convolution with strides writes past its memory.
+
+Seen with TensorFlow 2.21's oneDNN kernels on x86: training any network that holds one (every ResNet's projection
+shortcut) ends sooner or later in "free(): invalid size". Taking every s-th position first and then convolving with
+stride 1 gives the same outputs and gradients, and does not reach the faulty kernel.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from paredown.network import Call, Network
+from paredown.rebuild import copied, rebuild
+
+
+class SlicedConv2D(keras.layers.Conv2D):
+    """A 1x1 convolution that leaves positions out before it works, not by its strides."""
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        # A window of one never needs padding: "same" and "valid" both start at the first position.
+        rows, columns = self.strides
+        return keras.ops.conv(inputs[:, ::rows, ::columns], kernel, strides=1, padding="valid")
+
+
+def for_training(model: Any) -> tuple[Any, Callable[[], None]]:
+    """A network to train in the place of `model`, and what brings its weights back into `model`.
+
+    Returns:
+        (`model` itself, nothing to do) where the fault cannot be met; else a twin without strided 1x1 convolutions
+        and a function that copies all of its variables to `model`.
+    """
+    calls = list(Network(model).all_calls())
+    if keras.backend.backend() != "tensorflow" or not any(_strided(call.operation) for call in calls):
+        return model, lambda: None
+    made: dict[str, Any] = {}
+
+    def remake(call: Call) -> Any:
+        layer = call.operation
+        made[call.path] = SlicedConv2D.from_config(layer.get_config()) if _strided(layer) else copied(call)
+        return made[call.path]
+
+    def bring_back() -> None:
+        for call in calls:
+            if call.is_layer:
+                for before, after in zip(call.operation.variables, made[call.path].variables, strict=True):
+                    before.assign(after)
+
+    return rebuild(model, remake), bring_back
+
+
+def _strided(layer: Any) -> bool:
+    return (
+        type(layer) is keras.layers.Conv2D
+        and layer.kernel_size == (1, 1)
+        and layer.strides != (1, 1)
+        and layer.data_format == "channels_last"
+    )

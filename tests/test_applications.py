@@ -1,0 +1,62 @@
+"""Pruned equals masked over keras.applications, and the cost figures that everybody knows."""
+
+import keras
+import numpy as np
+import pytest
+
+from equality import assert_counts_fit, assert_groups_partition, assert_nothing_silent, difference, masked, run
+from networks import randomize
+from paredown.channels import Channels
+from paredown.profiling import profile
+from paredown.transforms.prune_channels import PruneChannels
+
+#: Input size in pixels: the smallest that the network takes, or near it.
+SIZES = {
+    "ResNet50": 32,
+    "ResNet50V2": 32,
+    "MobileNet": 32,
+    "MobileNetV2": 32,
+    "MobileNetV3Small": 32,
+    "InceptionV3": 75,
+    "InceptionResNetV2": 75,
+    "DenseNet121": 32,
+    "EfficientNetB0": 32,
+    "EfficientNetV2B0": 32,
+    "VGG16": 32,
+    "Xception": 71,
+    "NASNetMobile": 32,
+    "ConvNeXtTiny": 32,
+}
+
+
+def _built(name: str, size: int):
+    keras.utils.clear_session()
+    kwargs = {"weights": None, "input_shape": (size, size, 3), "classes": 10}
+    if name in ("ResNet50", "ResNet50V2", "VGG16"):
+        kwargs |= {"include_top": False, "pooling": "avg"}
+    if "include_top" not in kwargs:
+        kwargs["classifier_activation"] = None
+    return getattr(keras.applications, name)(**kwargs)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_pruned_equals_masked(name):
+    model = randomize(_built(name, SIZES[name]))
+    inputs = [np.random.default_rng(0).uniform(0, 255, (2, *model.input_shape[1:])).astype("float32")]
+    result = PruneChannels(criterion="random", sparsity=0.3)(model)
+    assert result.removed
+    with masked(model, result.removed):
+        expected = run(model, inputs)
+    assert difference(expected, run(result.model, inputs)) <= 1e-5
+    assert_counts_fit(model, result)
+    assert_nothing_silent(model, result)
+    assert_groups_partition(Channels(model))
+
+
+@pytest.mark.parametrize(("name", "macs"), [("ResNet50", 3.86e9), ("VGG16", 15.47e9), ("MobileNetV2", 0.30e9)])
+def test_multiply_adds_at_full_size(name, macs):
+    keras.utils.clear_session()
+    model = getattr(keras.applications, name)(weights=None)
+    assert profile(model).macs == pytest.approx(macs, rel=0.01)
+    assert profile(model).params == model.count_params()
+    assert profile(model).unknown == []

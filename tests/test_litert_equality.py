@@ -1,0 +1,45 @@
+"""Pruned equals masked in the phone's runtime: the exported pruned file against the masked original in Keras."""
+
+import keras
+import numpy as np
+import pytest
+from keras import applications
+
+from equality import difference, masked, run
+from networks import NETWORKS, randomize
+from paredown import PruneChannels, export_litert
+from paredown.measure import LiteRTRunner
+
+PRUNE = PruneChannels(criterion="l1_norm", sparsity=0.3)
+
+
+def _application(name, size):
+    build = getattr(applications, name)
+    return lambda: build(weights=None, input_shape=(size, size, 3), classes=10, classifier_activation=None)
+
+
+CASES = {
+    "ResNet50": _application("ResNet50", 32),
+    "MobileNetV2": _application("MobileNetV2", 32),
+    "MobileNetV3Small": _application("MobileNetV3Small", 32),
+    "InceptionV3": _application("InceptionV3", 75),
+    "DenseNet121": _application("DenseNet121", 32),
+    "EfficientNetB0": _application("EfficientNetB0", 32),
+    "VGG16": _application("VGG16", 32),
+    "autoencoder": NETWORKS["autoencoder"],
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_pruned_file_equals_the_masked_network(name, tmp_path):
+    keras.utils.clear_session()
+    model = randomize(CASES[name]())
+    inputs = [np.random.default_rng(0).uniform(0, 1, (3, *model.input_shape[1:])).astype("float32")]
+    result = PRUNE(model)
+    with masked(model, result.removed):
+        expected = run(model, inputs)
+    export_litert(result.model, tmp_path / "pruned.tflite")
+    outputs = LiteRTRunner(tmp_path / "pruned.tflite").run(tuple(inputs))
+    assert sum(len(indices) for indices in result.removed.values()) > 0
+    assert max(np.ptp(y) for y in expected) > 0
+    assert difference(expected, outputs) <= 1e-4
