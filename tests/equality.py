@@ -31,16 +31,17 @@ def run(model: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
 
 @contextlib.contextmanager
 def masked(model: Any, removed: dict[str, np.ndarray]) -> Iterator[None]:
-    """Within the block the layers of `removed` give zero in these channels, the last axis."""
+    """Within the block the layers of `removed` give zero in these channels, by their axis (mostly the last)."""
     hooked = []
     for path, indices in removed.items():
         layer = layer_at(model, path)
         original = layer.call
+        axis = layer.axis if isinstance(layer, keras.layers.BatchNormalization) else -1
 
-        def call(*args, original=original, indices=indices, **kwargs):
+        def call(*args, original=original, axis=axis, indices=indices, **kwargs):
             y = original(*args, **kwargs)
-            mask = np.ones(y.shape[-1], "float32")
-            mask[indices] = 0
+            mask = np.ones([size if a == axis % len(y.shape) else 1 for a, size in enumerate(y.shape)], "float32")
+            np.moveaxis(mask, axis, 0)[indices] = 0
             return y * keras.ops.cast(mask, y.dtype)
 
         layer.call = call

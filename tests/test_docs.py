@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from paredown import Recipe
+from paredown.demo import recipe
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -28,15 +29,18 @@ def test_quickstart(tmp_path, monkeypatch, capsys):
 
 def test_the_quickstarts_yaml_is_its_recipe():
     (text,) = blocks(ROOT / "docs" / "quickstart.md", "yaml")
-    recipe = Recipe.from_yaml(text)
     assert [next(iter(entry)) for entry in yaml.safe_load(text)["transforms"]] == ["prune_channels", "fine_tune"]
-    assert recipe.quantization == "int8"
+    assert Recipe.from_yaml(text).quantization == "int8"
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
 def test_recipes_in_the_repository_load(path):
-    recipe = Recipe.load(path)
-    assert Recipe.from_yaml(recipe.to_yaml()) == recipe
+    loaded = Recipe.load(path)
+    assert Recipe.from_yaml(loaded.to_yaml()) == loaded
+
+
+def test_the_demonstrations_recipe_is_the_one_in_the_repository():
+    assert Recipe.load(ROOT / "recipes" / "mnist.yaml") == recipe()
 
 
 def test_relative_links_lead_somewhere():

@@ -15,6 +15,7 @@ from equality import (
 from networks import NETWORKS, examples, randomize
 from paredown.channels import Channels
 from paredown.data import Data, Split
+from paredown.errors import ModelError
 from paredown.network import Network
 from paredown.profiling import profile
 from paredown.rebuild import rebuild
@@ -31,7 +32,6 @@ TOLERANCES = {"mixed_precision": 0.03}
 
 @pytest.fixture(scope="module", params=sorted(NETWORKS))
 def case(request):
-    keras.utils.clear_session(free_memory=False)
     model = randomize(NETWORKS[request.param]())
     inputs = examples(model)
     shape = tuple(inputs[0].shape[1:]) if any(None in t.shape[1:] for t in model.inputs) else None
@@ -98,6 +98,57 @@ def test_result_saves_and_loads_with_plain_keras(case, tmp_path):
         pytest.skip("Keras cannot load a layer that is in a nested model and beside it, pruned or not")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert all(np.array_equal(a, b) for a, b in zip(run(result.model, inputs), run(loaded, inputs), strict=True))
+
+
+def _own_loss(true, predicted):
+    return keras.ops.mean(keras.ops.square(true - predicted))
+
+
+@pytest.mark.parametrize("loss", ["mse", _own_loss, keras.losses.Huber(0.5)])
+def test_compile_configuration_is_kept(loss):
+    model = randomize(NETWORKS["plain"]())
+    model.compile(keras.optimizers.SGD(0.25), loss, metrics=["mae", _own_loss])
+    pruned = PruneChannels(criterion="l1_norm", sparsity=0.5)(model).model
+    x, y = np.ones((2, 8, 8, 3), "float32"), np.ones((2, 4), "float32")
+    before, after = (m.evaluate(x, y, verbose=0, return_dict=True).keys() for m in (model, pruned))
+    assert before == after
+    assert pruned.optimizer is not model.optimizer
+    assert float(pruned.optimizer.learning_rate) == 0.25
+
+
+def test_code_that_was_let_in_is_copied():
+    i = keras.Input((4,))
+    x = keras.layers.Lambda(lambda x: x * 2)(keras.layers.Dense(6)(i))
+    model = randomize(keras.Model(i, keras.layers.Dense(2)(keras.layers.Dense(4)(x))))
+    result = PruneChannels(criterion="l1_norm", sparsity=0.5)(model)
+    assert_pruned_equals_masked(model, result, examples(model))
+    assert "no rule for Lambda: its neighbours must stay" in {skip.reason for skip in result.skips}
+
+
+def test_a_layer_without_its_settings_is_named():
+    class Scaled(keras.layers.Layer):
+        def __init__(self, factor, **kwargs):
+            super().__init__(**kwargs)
+            self._factor = {"a set": factor}
+
+        def call(self, x):
+            return x * self._factor["a set"]
+
+        def get_config(self):
+            return super().get_config()
+
+    i = keras.Input((4,))
+    model = keras.Model(i, keras.layers.Dense(2)(Scaled(2.0, name="scaled")(keras.layers.Dense(6)(i))))
+    with pytest.raises(ModelError, match=r"Received: 'scaled' of class Scaled, which cannot"):
+        rebuild(model)
+
+
+def test_nested_models_called_with_another_rank_are_refused():
+    inner_in = keras.Input((6,))
+    inner = keras.Model(inner_in, keras.layers.Dense(5)(inner_in), name="inner")
+    i = keras.Input((6, 1))
+    with pytest.raises(ModelError, match=r"Received: \(None, 6, 1\) for inner, whose input is \(None, 6\)"):
+        Channels(keras.Model(i, inner(i)))
 
 
 def test_groups_partition_the_prunable_channels(case):

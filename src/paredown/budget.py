@@ -18,7 +18,7 @@ def keep_share(
     """Keeps all but the lowest `removed` share of channels.
 
     Args:
-        scores: Shape (count,), higher = keep; only those of group members are looked at.
+        scores: Shape (count,), higher = keep; only those of group members are looked at. Infinite: stays.
         groups: Arrays of channel numbers.
         removed: Share of channels to remove, in [0, 1); rounded down to whole channels.
         scope: `"layer"`: the share of each group; `"global"`: the share of all, ranked together.
@@ -40,7 +40,8 @@ def keep_share(
         quota = min(group.size, max(quota, least))
         quota = min(group.size, -(-quota // round_to) * round_to)
         worst_first = group[np.argsort(scores[group], kind="stable")]
-        keep[worst_first[: group.size - quota]] = False
+        gone = worst_first[: group.size - quota]
+        keep[gone[np.isfinite(scores[gone])]] = False
     return keep
 
 

@@ -277,12 +277,8 @@ def _without_broadcast_channels(call: Call, flows: list[Flow], trace: Trace) -> 
     """Takes out tensors whose single channel is spread over many: it must stay, and it couples none of the many."""
     result = []
     for tensor, given in zip(call.inputs, flows, strict=True):
-        spread = any(
-            size == 1 and any(other.labels.shape[axis] > 1 for other in flows)
-            for axis, size in enumerate(tensor.shape)
-            if axis > 0
-        )
-        if spread:
+        varying = {axis for other in flows for axis, size in enumerate(other.labels.shape) if size > 1}
+        if varying and all(tensor.shape[axis] == 1 for axis in varying):
             trace.pin(given.labels, f"{call.path} spreads it over many channels")
             others = [other.labels for other in flows if other is not given]
             widest = max(others, key=np.size)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from paredown.flows import constant_along, pins, run_on_arrays
+from paredown.flows import channel_axis, constant_along, pins, run_on_arrays
 from paredown.labels import Flow, Trace, compressed
 from paredown.network import Call
 
@@ -61,6 +61,17 @@ def _run_on(call: Call, arrays: list[np.ndarray]) -> list[np.ndarray]:
     return run_on_arrays(call.operation, args, kwargs)
 
 
+def blocks(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
+    """Channels to positions, or back: no position may go, so on both sides a channel is one label everywhere."""
+
+    def everywhere(flow: Flow) -> Flow:
+        rank = flow.labels.ndim
+        others = tuple(axis for axis in range(rank) if axis != channel_axis(call.operation, rank))
+        return Flow(trace.unify_along(others, flow.labels, "its positions must stay"), flow.rest)
+
+    return [everywhere(flow) for flow in move(call, [everywhere(flow) for flow in flows], trace)]
+
+
 def concatenate(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
     """Channels side by side; only the axis of the concatenation, and those that change, are written out."""
     rank = len(call.outputs[0].shape)
@@ -90,9 +101,10 @@ def get_item(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
     """Slices: a channel picked by its number must stay."""
     labels = flows[0].labels
     parts = _parts(_key(call.arguments), labels.ndim)
-    if not all(isinstance(part, slice | int) for part in parts):
-        return pins("only slices and numbers are followed")(call, flows, trace)
-    of_channels = [part for part, size in zip(parts, labels.shape, strict=True) if size > 1]
+    if not all(part is None or isinstance(part, slice | int) for part in parts):
+        return pins("only slices, numbers and None are followed")(call, flows, trace)
+    of_axes = [part for part in parts if part is not None]
+    of_channels = [part for part, size in zip(of_axes, labels.shape, strict=True) if size > 1]
     if any(isinstance(part, slice) and part.step not in (None, 1) for part in of_channels):
         return pins("of channels only slices of step 1 are followed")(call, flows, trace)
     results = move(call, flows, trace)
@@ -102,7 +114,7 @@ def get_item(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
 
 
 def _parts(key: Any, rank: int) -> list:
-    """What the key says of each axis."""
+    """What the key says of each axis; None makes a new one in between."""
     parts = list(key) if isinstance(key, tuple | list) else [key]
     if not any(part is Ellipsis for part in parts):
         parts.append(Ellipsis)
@@ -139,8 +151,9 @@ def refit_split(call: Call, config: dict, sizes: list[tuple]) -> dict:
 
 
 def refit_get_item(call: Call, args: tuple, kwargs: dict, kept: list) -> tuple[tuple, dict]:
+    axes = iter(kept)
     parts = _parts(_key((args, kwargs)), len(kept))
-    mended = tuple(_refit_part(part, left) for part, left in zip(parts, kept, strict=True))
+    mended = tuple(None if part is None else _refit_part(part, next(axes)) for part in parts)
     if len(args) > 1:
         return (args[0], mended), kwargs
     return args, {**kwargs, "key": mended}

@@ -84,6 +84,7 @@ class Network:
                     continue
                 path, inner = self._look_up(node.operation)
                 inputs, outputs = tuple(node.arguments.keras_tensors), tuple(node.outputs)
+                _check_ranks(path, inputs, inner)
                 calls.append(Call(node.operation, path, inputs, outputs, inner, node.arguments))
         return tuple(calls)
 
@@ -132,6 +133,16 @@ class Network:
     def pack_outputs(self, outputs: Sequence[Any]) -> Any:
         """`outputs` in the structure (tensor, list or dict) that the model was made with."""
         return tree.pack_sequence_as(self._graph._outputs_struct, list(outputs))
+
+
+def _check_ranks(path: str, inputs: tuple, inner: "Network | None") -> None:
+    """Keras adds or drops a last axis of 1 where a nested model is called; nothing here would see that."""
+    for given, own in zip(inputs, inner.inputs if inner else (), strict=False):
+        if len(given.shape) != len(own.shape):
+            raise ModelError(
+                f"A nested model must be called on tensors with as many axes as its inputs. Received: {given.shape} "
+                f"for {path}, whose input is {own.shape}. Put a Reshape before it."
+            )
 
 
 def _is_network(operation: Any) -> bool:

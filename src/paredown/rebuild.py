@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 from keras import tree
+from keras.src.saving.serialization_lib import SafeModeScope
 
 from paredown.errors import ModelError
 from paredown.network import Call, Network
@@ -27,7 +28,9 @@ def from_config(operation: Any, config: dict) -> Any:
         ModelError: If the class cannot be made from its config.
     """
     try:
-        return type(operation).from_config(config)
+        # What is copied is loaded already: whether its code may run was decided then.
+        with SafeModeScope(False):
+            return type(operation).from_config(config)
     except (TypeError, ValueError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(
@@ -67,8 +70,16 @@ def rebuild(
     new = _rebuild(network, [_shape(t) for t in network.inputs], made, remake, carry, arguments)
     _copy_trainable(network, new, made)
     if getattr(model, "compiled", False):
-        new.compile_from_config(model.get_compile_config())
+        with keras.saving.custom_object_scope(_own_objects(model._compile_config.config)):
+            new.compile_from_config(model.get_compile_config())
     return new
+
+
+def _own_objects(compile_arguments: dict) -> dict[str, Any]:
+    """The functions and classes that a model was compiled with, by name: nobody need have registered them."""
+    leaves = [leaf for leaf in tree.flatten(dict(compile_arguments)) if callable(leaf)]
+    found = [leaf if hasattr(leaf, "__name__") else type(leaf) for leaf in leaves]
+    return {item.__name__: item for item in found if not item.__module__.startswith("keras.")}
 
 
 def _rebuild(

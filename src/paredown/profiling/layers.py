@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from keras import tree
+
 from paredown import flows
 from paredown.layer_rules import rule_for
 from paredown.network import Call, Network
@@ -149,23 +151,35 @@ def _bytes(tensor: Any, shapes: Shapes) -> int:
     return math.prod(shapes.of(tensor)) * _ACTIVATION_BYTES
 
 
+@dataclass(frozen=True, eq=False)
+class _Activations:
+    """What one call gives, wherever in nested models it is read."""
+
+    size_bytes: int
+
+
 def _peak_bytes(network: Network, shapes: Shapes) -> int:
     """The most activations alive at once: a tensor lives from where it is made to where it is last read."""
-    calls = list(network.all_calls())
-    last_read = {id(t): i for i, call in enumerate(calls) for t in call.inputs}
-    for tensor in network.outputs:
-        last_read[id(tensor)] = len(calls)
-    alive = {id(t): _bytes(t, shapes) for t in network.inputs}
-    peak = sum(alive.values())
-    for i, call in enumerate(calls):
-        ends = [id(t) for t in call.inputs if last_read[id(t)] == i]
+    steps: list[tuple[Call, list[_Activations], list[_Activations]]] = []
+
+    def step(call: Call, args: tuple, kwargs: dict) -> list[_Activations]:
+        read = [leaf for leaf in tree.flatten((args, kwargs)) if isinstance(leaf, _Activations)]
+        made = [_Activations(_bytes(tensor, shapes)) for tensor in call.outputs]
+        steps.append((call, read, made))
+        return made
+
+    inputs = [_Activations(_bytes(tensor, shapes)) for tensor in network.inputs]
+    outputs = network.walk(inputs, step)
+    last_read = {tensor: i for i, (_, read, _) in enumerate(steps) for tensor in read}
+    last_read |= dict.fromkeys(outputs, len(steps))
+    alive = set(inputs)
+    peak = sum(tensor.size_bytes for tensor in alive)
+    for i, (call, read, made) in enumerate(steps):
+        ends = {tensor for tensor in read if last_read[tensor] == i}
         rule = rule_for(call.operation)
         if rule and rule.flow in _IN_PLACE:
-            for key in ends:
-                alive.pop(key, None)
-        for tensor in call.outputs:
-            alive[id(tensor)] = _bytes(tensor, shapes)
-        peak = max(peak, sum(alive.values()))
-        for key in ends:
-            alive.pop(key, None)
+            alive -= ends
+        alive |= set(made)
+        peak = max(peak, sum(tensor.size_bytes for tensor in alive))
+        alive -= ends
     return peak

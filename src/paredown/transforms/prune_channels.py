@@ -121,6 +121,8 @@ class PruneChannels(Transform):
                     reasons[path] = "excluded"
                 elif excluded:
                     reasons[path] = f"coupled with {min(excluded)}, which is excluded"
+                elif group.size == 1 < group.outputs[path].size:
+                    reasons.setdefault(path, "its channels can only go all together")
                 elif group.size <= self.min_channels:
                     reasons.setdefault(path, f"has {group.size} channels, of which {self.min_channels} must stay")
                 else:
@@ -216,7 +218,7 @@ def _made_by(call: Call) -> np.ndarray | None:
         return None
     for weight in reversed(call.operation.weights):
         axes = weight_axes(rule, weight)
-        if weight.name.endswith("kernel") and ("o" in axes or "m" in axes):
+        if weight.name.endswith(("kernel", "embeddings")) and ("o" in axes or "m" in axes):
             value = keras.ops.convert_to_numpy(weight)
             if "o" in axes:
                 value = np.moveaxis(value, axes.index("o"), -1)

@@ -1,0 +1,34 @@
+"""The benchmarks run, in their quick form, and print what they say they print."""
+
+import runpy
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).parent.parent / "benchmarks"
+
+
+def test_main_job(capsys):
+    script = runpy.run_path(str(FOLDER / "main_job.py"))
+    script["main"](["--quick"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("|")[1].strip() for line in lines[:8]] == [
+        "", "---", "Accuracy (%)", "MACs", "Parameters", "File (bytes)", "File, zipped (bytes)", "Latency (ms)",
+    ]  # fmt: skip
+    assert "11,065,088" in lines[3]
+
+
+def test_spread_is_the_sample_deviation():
+    spread = runpy.run_path(str(FOLDER / "main_job.py"))["spread"]
+    assert spread([1.0, 3.0], ".2f") == "2.00 ± 1.41"
+    assert spread([5.0, 5.0], ".1f") == "5.0"
+
+
+def test_analysis(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["analysis.py", "MobileNet", "--repeats", "1"])
+    runpy.run_path(str(FOLDER / "analysis.py"), run_name="__main__")
+    header, row = capsys.readouterr().out.splitlines()
+    assert header.split()[:2] == ["network", "channel_groups"]
+    name, groups_ms, _, prune_s, _, build_s, _, ratio = row.split()
+    assert name == "MobileNet"
+    assert float(groups_ms) > 0
+    assert abs(float(ratio) - float(prune_s) / float(build_s)) < 0.1

@@ -1,0 +1,130 @@
+"""What networks cost, by hand."""
+
+import keras
+import pytest
+from keras import layers
+
+from networks import NETWORKS, CrossChannel, image
+from paredown.errors import ModelError, SettingError
+from paredown.profiling import profile
+
+
+def _macs(layer, shape):
+    i = keras.Input(shape)
+    return profile(keras.Model(i, layer(i))).macs
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "macs"),
+    [
+        (lambda: layers.Dense(5), (7,), 7 * 5),
+        (lambda: layers.Dense(5), (3, 7), 3 * 7 * 5),
+        (lambda: layers.Conv2D(4, 3), (8, 8, 3), 6 * 6 * 3 * 3 * 3 * 4),
+        (lambda: layers.Conv2D(4, 3, strides=2, padding="same"), (8, 8, 3), 4 * 4 * 3 * 3 * 3 * 4),
+        (lambda: layers.Conv2D(4, 3, groups=2, padding="same"), (8, 8, 6), 8 * 8 * 3 * 3 * (6 // 2) * 4),
+        (lambda: layers.Conv1D(4, 5, padding="causal"), (16, 3), 16 * 5 * 3 * 4),
+        (lambda: layers.Conv3D(4, 2), (4, 4, 4, 3), 3 * 3 * 3 * 2 * 2 * 2 * 3 * 4),
+        (lambda: layers.DepthwiseConv2D(3, depth_multiplier=2), (8, 8, 3), 6 * 6 * 3 * 3 * 3 * 2),
+        (lambda: layers.SeparableConv2D(4, 3), (8, 8, 3), 6 * 6 * 3 * 3 * 3 + 6 * 6 * 3 * 4),
+        (
+            lambda: layers.SeparableConv2D(4, 3, depth_multiplier=2),
+            (8, 8, 3),
+            6 * 6 * 3 * 3 * 3 * 2 + 6 * 6 * (3 * 2) * 4,
+        ),
+        # Every input position is multiplied with the whole kernel.
+        (lambda: layers.Conv2DTranspose(4, 3, strides=2), (8, 8, 3), 8 * 8 * 3 * 3 * 3 * 4),
+        (lambda: layers.BatchNormalization(), (8, 8, 3), 0),
+        (lambda: layers.MaxPooling2D(), (8, 8, 3), 0),
+    ],
+)
+def test_multiply_adds(layer, shape, macs):
+    assert _macs(layer(), shape) == macs
+
+
+def test_a_layer_that_is_called_twice_costs_twice_and_weighs_once():
+    i = keras.Input((6,))
+    dense = layers.Dense(6)
+    cost = profile(keras.Model(i, dense(dense(i))))
+    assert cost.macs == 2 * 6 * 6
+    assert cost.params == 6 * 6 + 6
+    assert cost.weight_bytes == 4 * (6 * 6 + 6)
+
+
+def test_peak_activation_bytes_of_a_chain():
+    i = keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3, padding="same")(i)
+    x = layers.ReLU()(x)
+    x = layers.Conv2D(16, 3, padding="same")(x)
+    cost = profile(keras.Model(i, layers.GlobalAveragePooling2D()(x)))
+    # ReLU works in place; the second convolution holds its input and its output.
+    assert cost.peak_activation_bytes == 4 * (8 * 8 * 4 + 8 * 8 * 16)
+    assert cost.activation_bytes == 4 * (8 * 8 * 4 + 8 * 8 * 4 + 8 * 8 * 16 + 16)
+
+
+def test_a_shortcut_is_kept_until_it_is_read():
+    i = keras.Input((8, 8, 4))
+    x = layers.Conv2D(4, 1)(i)
+    y = layers.Conv2D(4, 1)(layers.Conv2D(2, 1)(x))
+    cost = profile(keras.Model(i, layers.Add()([x, y])))
+    # At the addition: shortcut, branch and sum.
+    assert cost.peak_activation_bytes == 4 * 3 * (8 * 8 * 4)
+
+
+def test_nested_models_have_the_peak_of_the_same_layers_in_line():
+    def chain(x):
+        x = layers.Conv2D(8, 3)(x)
+        return layers.Conv2D(4, 3)(layers.ReLU()(x))
+
+    i, inner_in = image(), image()
+    inner = keras.Model(inner_in, chain(inner_in))
+    flat = profile(keras.Model(i, layers.Conv2D(2, 1)(chain(i))))
+    nested = profile(keras.Model(i, layers.Conv2D(2, 1)(inner(i))))
+    assert nested.peak_activation_bytes == flat.peak_activation_bytes
+    assert nested.macs == flat.macs
+
+
+def test_unknown_layers_are_reported_and_are_not_zero():
+    i = image()
+    cost = profile(keras.Model(i, CrossChannel(name="cross")(layers.Conv2D(4, 1)(i))))
+    assert cost.unknown == ["cross"]
+    row = next(layer for layer in cost.layers if layer.name == "cross")
+    assert row.macs is None
+    assert row.intensity_macs_per_byte is None
+    assert row.note == "no rule for CrossChannel"
+    assert cost.macs == 8 * 8 * 3 * 4
+
+
+def test_intensity_is_macs_over_bytes_moved():
+    i = keras.Input((7,))
+    cost = profile(keras.Model(i, layers.Dense(5)(i)))
+    assert cost.layers[0].intensity_macs_per_byte == 7 * 5 / (4 * (7 * 5 + 5) + 4 * 7 + 4 * 5)
+
+
+def test_open_sizes_must_be_given():
+    model = NETWORKS["open_size"]()
+    with pytest.raises(SettingError, match=r"\(None, None, None, 3\)\. Received: input_shape=None"):
+        profile(model)
+    with pytest.raises(SettingError, match=r"Received: input_shape=\(8, 8, 4\)"):
+        profile(model, (8, 8, 4))
+    # conv 3 -> 8 at 8x8, conv 8 -> 6 at 4x4, 1x1 conv 6 -> 2.
+    assert profile(model, (8, 8, 3)).macs == 64 * 9 * 3 * 8 + 16 * 9 * 8 * 6 + 16 * 6 * 2
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_parameters_and_plain_data(name):
+    model = NETWORKS[name]()
+    cost = profile(model, (12, 12, 3) if name in ("open_size", "unknown_sizes") else None)
+    assert cost.params == model.count_params()
+    assert cost.to_dict()["macs"] == cost.macs
+    assert cost.peak_activation_bytes > 0
+
+
+def test_models_whose_calls_cannot_be_seen_are_refused():
+    class Subclassed(keras.Model):
+        def call(self, x):
+            return x
+
+    with pytest.raises(ModelError, match="of class Subclassed"):
+        profile(Subclassed())
+    with pytest.raises(ModelError, match="'lazy' without a known input shape"):
+        profile(keras.Sequential([layers.Dense(3)], name="lazy"))
