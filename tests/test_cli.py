@@ -275,6 +275,12 @@ def test_bench_prints_a_table(measured, capsys):
     assert "9 paired runs, 2 threads, LiteRT." in out
 
 
+def test_bench_runs_on_the_host_alone(measured, capsys):
+    assert run(["bench", str(measured), "--device", "host", "--runs", "1"]) == 0
+    assert run(["bench", str(measured), "--device", "toaster"]) == 2
+    assert "Received: device='toaster'" in capsys.readouterr().err
+
+
 def test_bench_json_is_one_document_and_nothing_else(measured, capsys):
     assert run(["bench", str(measured), "--json"]) == 0
     out, err = capsys.readouterr()

@@ -182,3 +182,29 @@ def test_transforms_are_plain_values():
     assert PruneChannels(sparsity=0.5) == PruneChannels(sparsity=0.5)
     assert PruneChannels(sparsity=0.5, exclude=["a"]).exclude == ("a",)  # pyright: ignore[reportArgumentType]
     assert PruneChannels(sparsity=0.5, scope="global").settings() == {"sparsity": 0.5, "scope": "global"}
+
+
+def test_a_threshold_is_in_the_criterions_own_unit_in_every_scope():
+    i = keras.Input((4,))
+    model = keras.Model(i, keras.layers.Dense(2)(keras.layers.Dense(3, name="a")(i)))
+    model.get_layer("a").kernel.assign(np.array([[1, 10, 100]] * 4, "float32"))
+    for scope in ("layer", "global"):
+        result = PruneChannels(criterion="l1_norm", threshold=4 * 10, scope=scope)(model)
+        assert result.removed["a"].tolist() == [0, 1]
+
+
+def test_shares_stay_shares_before_flatten():
+    i = keras.Input((6, 6, 1))
+    x = keras.layers.Conv2D(2, 1, activation="relu", name="conv")(i)
+    model = keras.Model(i, keras.layers.Dense(2)(keras.layers.Flatten()(x)))
+    model.get_layer("conv").kernel.assign(np.array([1.0, -1.0], "float32").reshape(1, 1, 1, 2))
+    data = Data(calibration=np.ones((3, 6, 6, 1), "float32"))
+    result = PruneChannels(criterion="apoz", threshold=0.5)(model, data)
+    assert result.removed["conv"].tolist() == [1]
+
+
+def test_settings_of_the_wrong_kind_are_named():
+    with pytest.raises(SettingError, match=r"exclude='conv1'"):
+        PruneChannels(sparsity=0.5, exclude="conv1")
+    with pytest.raises(SettingError, match=r"sparsity must be a finite number\. Received: sparsity='0\.5'"):
+        PruneChannels(sparsity="0.5")

@@ -230,3 +230,49 @@ def test_latency_is_measured_on_one_thread(finished):
     latency = run.record["latency"]
     assert (latency["threads"], latency["runs"]) == (1, pipeline.LATENCY_RUNS)
     assert len(latency["rows"][2]["times_ms"]) == pipeline.LATENCY_RUNS
+
+
+def test_bytes_go_into_a_network_that_starts_with_a_convolution(digits):
+    keras.utils.set_random_seed(0)
+    image = keras.Input((28, 28, 1), name="image")
+    x = layers.Conv2D(6, 5, strides=4, activation="relu", name="conv")(image)
+    x = layers.Conv2D(6, 3, activation="relu", name="conv2")(x)
+    model = keras.Model(image, layers.Dense(10, activation="softmax")(layers.Flatten()(x)), name="bytes")
+    assert digits.train.x.dtype == np.uint8
+    run = compress(model, Recipe([PruneChannels(criterion="activation_count", sparsity=0.5)]), digits)
+    assert run.model.get_layer("conv").filters == 6 - 6 // 2
+
+
+def test_without_validation_data_a_tenth_is_held_out(digits):
+    run = compress(network(), Recipe(), Data(train=digits.train))
+    assert (run.record["data"]["train"], run.record["data"]["validation"]) == (256 - 26, 26)
+    assert "A tenth of train was held out" in run.record["data"]["note"]
+
+
+def test_another_tools_run_json_is_no_permission(digits, tmp_path):
+    (tmp_path / "run.json").write_text('{"tool": "other"}')
+    with pytest.raises(OutputError, match=r"run\.json', which no run wrote"):
+        compress(network(), Recipe(), digits, out=tmp_path)
+
+
+def cubed_error(y_true, y_pred):
+    return keras.ops.mean(keras.ops.abs(y_true - y_pred) ** 3, axis=-1)
+
+
+def test_a_run_with_a_loss_of_ones_own_continues(digits, tmp_path, monkeypatch):
+    def compiled():
+        model = network()
+        model.compile("sgd", cubed_error)
+        return model
+
+    def killed(self, *args):
+        raise _Killed
+
+    data = Data((digits.train.x, np.eye(10, dtype="float32")[digits.train.y]), digits.validation)
+    real = FineTune.apply
+    monkeypatch.setattr(FineTune, "apply", killed)
+    with pytest.raises(_Killed):
+        compress(compiled(), RECIPE, data, out=tmp_path)
+    monkeypatch.setattr(FineTune, "apply", real)
+    run = compress(compiled(), RECIPE, data, out=tmp_path)
+    assert run.record["steps"][1]["log"]["loss"] == "cubed_error"

@@ -61,8 +61,6 @@ def train_classifier(data: Data, epochs: int | None = None, seed: int = 0) -> An
     """
     import keras
 
-    from paredown.transforms.fine_tune import FineTune
-
     if data.train is None or data.train.y is None:
         raise DataError(f"The classifier learns from labelled images. Received: {data!r}. Use digits or mnist.")
     keras.utils.set_random_seed(seed)

@@ -129,11 +129,6 @@ LAYERS: dict[type, Rule] = {
             layers.Cropping1D,
             layers.Cropping2D,
             layers.Cropping3D,
-        )
-    },
-    **{
-        layer: Rule(f.spatial)
-        for layer in (
             layers.GlobalAveragePooling1D,
             layers.GlobalAveragePooling2D,
             layers.GlobalAveragePooling3D,

@@ -154,9 +154,7 @@ def _left(components: np.ndarray, shape: tuple, keep: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(full).astype("int32")
 
 
-def masked_outputs(
-    channels: Channels, removed: dict[str, np.ndarray], inputs: Sequence[np.ndarray]
-) -> list[np.ndarray]:
+def masked_outputs(network: Network, removed: dict[str, np.ndarray], inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The outputs of the original network with the removed channels set to zero where their layers give them.
 
     Args:
@@ -174,5 +172,4 @@ def masked_outputs(
             outputs = [outputs[0] * keras.ops.cast(mask.reshape(shape), outputs[0].dtype)]
         return outputs
 
-    tensors = [keras.ops.cast(x, t.dtype) for x, t in zip(inputs, channels.network.inputs, strict=True)]
-    return [keras.ops.convert_to_numpy(y) for y in channels.network.walk(tensors, step)]
+    return [keras.ops.convert_to_numpy(y) for y in network.walk(network.cast_inputs(inputs), step)]

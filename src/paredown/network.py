@@ -126,6 +126,10 @@ class Network:
                 values[id(tensor)] = value
         return [values[id(tensor)] for tensor in self.outputs]
 
+    def cast_inputs(self, arrays: Sequence[Any]) -> list[Any]:
+        """Arrays or tensors as tensors of the types that the network takes, as Keras itself does before it runs one."""
+        return [keras.ops.cast(array, t.dtype) for array, t in zip(arrays, self.inputs, strict=True)]
+
     def pack_inputs(self, inputs: Sequence[Any]) -> Any:
         """`inputs` in the structure (tensor, list or dict) that the model was made with."""
         return tree.pack_sequence_as(self._graph._inputs_struct, list(inputs))

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from paredown.checkpoints import Checkpoints, first_key, next_key
-from paredown.data import Data, Split
+from paredown.data import Data, Split, hold_out
 from paredown.environment import environment
 from paredown.errors import CheckError, SettingError
 from paredown.export import export_litert
@@ -31,6 +31,8 @@ from paredown.transform import Change, Skip, Transform, TransformResult
 
 #: Examples that a network without labels is compared with the original on.
 UNLABELLED_EXAMPLES = 256
+#: Share of the training data that is held out for reporting where there is no validation data.
+HELD_OUT = 0.1
 #: Examples that each change proves itself on.
 PROOF_EXAMPLES = 4
 LATENCY_RUNS = 50
@@ -63,6 +65,7 @@ def compress(
     if not isinstance(data, Data):
         raise SettingError(f"data must be a paredown.Data. Received: {type(data).__name__}. Use Data.load('x.npz').")
     folder = None if out is None else output_folder(out, source)
+    data = _with_validation(data)
     model = load_model(source, trust) if source else model
     check_model(model)
     data.check(model)
@@ -73,6 +76,15 @@ def compress(
     if folder is not None:
         clear_work(folder)
     return run
+
+
+def _with_validation(data: Data) -> Data:
+    """The data with something to report on that nothing is trained on."""
+    if data.validation is not None or data.train is None or len(data.train) < 2:
+        return data
+    train, validation = hold_out(data.train, HELD_OUT)
+    note = f"{data.note} A tenth of train was held out as validation.".strip()
+    return Data(train, validation, data.calibration, name=data.name, note=note)
 
 
 @contextlib.contextmanager
@@ -108,7 +120,7 @@ class _Compression:
         exported = export_litert(model, self.work / "model.tflite", self.recipe.quantization, self.data)
         after = self._figures(profile(model, self.input_shape))
         after |= self._file_figures(self.work / "model.tflite", exported)
-        latency = self._latency(steps)
+        latency = self._latency(key, steps)
         before["latency_ms"], after["latency_ms"] = (latency["rows"][i]["median_ms"] for i in (0, -1))
         record = {
             "schema": 1,
@@ -138,7 +150,7 @@ class _Compression:
             key = next_key(key, transform.name, transform.settings())
             step = self.kept.figures(key)
             if step is None:
-                model = model if finished is None else self.kept.model(finished)
+                model = model if finished is None else self.kept.model(finished, self.original)
                 finished = None
                 with task(f"Step {number}/{len(self.recipe.transforms)}: {transform.name}", total=1) as advance:
                     model, step = self._step(number, transform, model)
@@ -151,13 +163,13 @@ class _Compression:
             else:
                 finished = key
             steps.append(step)
-        return (model if finished is None else self.kept.model(finished)), steps
+        return (model if finished is None else self.kept.model(finished, self.original)), steps
 
     def _step(self, number: int, transform: Transform, model: Any) -> tuple[Any, dict]:
         start = time.perf_counter()
         result = transform(model, self.data, seed=self.seed, teacher=self.original)
         seconds = time.perf_counter() - start
-        checks = (*result.checks, *transform.prove(model, result, self._proof_inputs()))
+        checks = transform.prove(model, result, self._proof_inputs())
         failed = [check for check in checks if not check.passed]
         if failed:
             raise CheckError(
@@ -181,9 +193,9 @@ class _Compression:
         exported = export_litert(model, self.work / f"{key}.tflite", None, self.data)
         return [check.to_dict() for check in exported.checks]
 
-    def _latency(self, steps: list[dict]) -> dict[str, Any]:
+    def _latency(self, key: str, steps: list[dict]) -> dict[str, Any]:
         """The original, every step that changed the network's shape, and the result, measured in turn."""
-        files = {"original": self.work / "original.tflite"}
+        files = {"original": self.work / f"{key}.tflite"}
         for step in steps:
             key = step.pop("key")
             if step["changes"]:
@@ -204,7 +216,7 @@ class _Compression:
 
     def _original_figures(self, key: str) -> dict[str, Any]:
         """The figures of the network as it came, and its float32 file."""
-        path = self.work / "original.tflite"
+        path = self.work / f"{key}.tflite"
         kept = self.kept.figures(key)
         if kept is not None and path.exists():
             return kept
@@ -257,8 +269,7 @@ def _outputs(model: Any, split: Split) -> list[np.ndarray]:
     parts = []
     for x, _ in split.batches(16):
         columns = list(x) if isinstance(x, tuple) else [x]
-        columns = [np.asarray(c, t.dtype) for c, t in zip(columns, network.inputs, strict=True)]
-        outputs = model(network.pack_inputs(columns), training=False)
+        outputs = model(network.pack_inputs(network.cast_inputs(columns)), training=False)
         parts.append([keras.ops.convert_to_numpy(output) for output in keras.tree.flatten(outputs)])
     return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 

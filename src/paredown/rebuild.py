@@ -69,10 +69,35 @@ def rebuild(
     network, made = Network(model), {}
     new = _rebuild(network, [_shape(t) for t in network.inputs], made, remake, carry, arguments)
     _copy_trainable(network, new, made)
-    if getattr(model, "compiled", False):
-        with keras.saving.custom_object_scope(_own_objects(model._compile_config.config)):
-            new.compile_from_config(model.get_compile_config())
+    compile_like(model, new)
     return new
+
+
+def compile_like(source: Any, target: Any) -> None:
+    """Compiles `target` as `source` is compiled, with objects of its own; leaves it alone where `source` is not."""
+    configuration = compile_configuration(source)
+    if configuration:
+        target.compile(**configuration)
+        if target.optimizer is not None:
+            target.optimizer.build(target.trainable_variables)
+
+
+def compile_configuration(model: Any) -> dict[str, Any]:
+    """What a model was compiled with, as new objects; empty where it was not compiled.
+
+    Raises:
+        ModelError: If a loss or metric cannot be made again, such as a lambda.
+    """
+    if not getattr(model, "compiled", False):
+        return {}
+    try:
+        with keras.saving.custom_object_scope(_own_objects(model._compile_config.config)):
+            return keras.saving.deserialize_keras_object(model.get_compile_config())
+    except (TypeError, ValueError) as error:
+        raise ModelError(
+            f"A compiled model's optimizer, loss and metrics must be such that Keras can make them again. Received: "
+            f"{model.name!r}: {str(error).strip().splitlines()[0]} Give them names (no lambda), or compile it anew."
+        ) from error
 
 
 def _own_objects(compile_arguments: dict) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def output_folder(folder: str | os.PathLike, source: str | os.PathLike | None = 
                 f"A result must not overwrite the network it is made from. Received: {str(source)!r} with "
                 f"--out {str(folder)!r}. Give another folder."
             )
-    mine = (folder / "run.json").exists() or (folder / WORK).exists()
+    mine = (folder / WORK).exists() or _is_record(folder / "run.json")
     theirs = [name for name in RESULTS if (folder / name).exists()]
     if theirs and not mine:
         raise OutputError(
@@ -79,6 +79,15 @@ def output_folder(folder: str | os.PathLike, source: str | os.PathLike | None = 
             f"{str(folder / theirs[0])!r}, which no run wrote. Give another folder."
         )
     return folder
+
+
+def _is_record(path: Path) -> bool:
+    """Whether a file is the record of a run, not some other tool's run.json."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and {"schema", "paredown"} <= set(record)
 
 
 #: The folder of unfinished work below the output folder.

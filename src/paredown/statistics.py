@@ -21,7 +21,6 @@ from paredown.progress import task
 REDUCTIONS: dict[str, Callable[[Any], Any]] = {
     "positive": lambda x: ops.cast(x > 0, "float32"),
     "zero": lambda x: ops.cast(ops.equal(x, 0), "float32"),
-    "sum": lambda x: x,
 }
 
 
@@ -113,7 +112,7 @@ class _Probe(keras.Model):
                 counts[path] = count + counts[path] if path in counts else count
             return call.infer(args, kwargs)
 
-        self._network.walk(keras.tree.flatten(inputs), step)
+        self._network.walk(self._network.cast_inputs(keras.tree.flatten(inputs)), step)
         paths = [path for path, _ in self.sites]
         return (
             ops.concatenate([ops.cast(sums[path], "float32") for path in paths]),

@@ -43,7 +43,6 @@ class TransformResult:
         skips: One entry per layer that was left alone though the transform treats its kind.
         removed: Layer name -> sorted indices of its removed output channels, for every layer with weights
             whose output lost channels. Empty for transforms that remove none.
-        checks: Equalities that were tried, with their figures.
         log: Plain figures worth keeping, e.g. a training history.
     """
 
@@ -51,7 +50,6 @@ class TransformResult:
     changes: tuple[Change, ...] = ()
     skips: tuple[Skip, ...] = ()
     removed: dict[str, np.ndarray] = field(default_factory=dict)
-    checks: tuple[Check, ...] = ()
     log: dict[str, Any] = field(default_factory=dict)
 
 

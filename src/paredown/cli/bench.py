@@ -7,15 +7,19 @@ from typing import Annotated, Any
 import typer
 
 from paredown.cli import start
+from paredown.errors import SettingError
 
 
 def bench(
     files: Annotated[list[Path], typer.Argument(metavar="A.tflite [B.tflite ...]", help="The first is the baseline.")],
     threads: Annotated[int, typer.Option(min=1, help="Threads of the interpreter.")] = 1,
+    device: Annotated[str, typer.Option(help="Where to run them: host, this computer.")] = "host",
     runs: Annotated[int, typer.Option(min=1, help="Timings per file.")] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
-    """Measures the latency of .tflite files on this computer, interleaved."""
+    """Measures the latency of .tflite files, interleaved."""
+    if device != "host":
+        raise SettingError(f"device must be host. Received: device={device!r}. Copy the files there and run it there.")
     for file in files:
         start.check_tflite(file)
     start.prepare()

@@ -9,6 +9,7 @@ from keras import tree
 from paredown.data import Split
 from paredown.data.checks import label_kind, last_activation
 from paredown.errors import DataError, SettingError
+from paredown.rebuild import compile_configuration
 
 LEARNING_RATE = 1e-3
 FROM_MODEL, CHOSEN, GIVEN = "the model's compile configuration", "paredown's choice", "settings"
@@ -41,7 +42,7 @@ def choose(model: Any, split: Split, optimizer: str | None, loss: str | None) ->
         SettingError: If Keras knows no such optimizer or loss.
         DataError: If there is no label for some output.
     """
-    own = _own(model)
+    own = compile_configuration(model)
     options: dict[str, Any] = {}
     origin: dict[str, str] = {}
     options["optimizer"], origin["optimizer"] = _first(
@@ -76,11 +77,6 @@ def loss_name(loss: Any) -> str:
 def class_like(model: Any, split: Split) -> list[bool]:
     """For each output whether its last axis holds the scores of classes that the labels number."""
     return [kind == "classes" for kind in _kinds(model, split)]
-
-
-def _own(model: Any) -> dict[str, Any]:
-    config = model.get_compile_config() if getattr(model, "compiled", False) else None
-    return keras.saving.deserialize_keras_object(config) if config else {}
 
 
 def _first(*choices: tuple[Any, str]) -> tuple[Any, str]:

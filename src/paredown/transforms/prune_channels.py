@@ -14,7 +14,7 @@ from paredown.criteria import CRITERIA, Criterion
 from paredown.errors import DataError, SettingError
 from paredown.layer_rules import rule_for, weight_axes
 from paredown.narrow import masked_outputs, narrow, removed_channels
-from paredown.network import Call
+from paredown.network import Call, Network
 from paredown.profiling.cost import MacCount
 from paredown.statistics import activation_statistics
 from paredown.transform import Change, Skip, Transform, TransformResult
@@ -33,13 +33,15 @@ class PruneChannels(Transform):
         criterion: A row of `criteria.CRITERIA`.
         sparsity: Share of the channels to remove, in [0, 1); with scope "layer" of each layer's.
         threshold: Channels with a score at or below this go, in the criterion's own unit.
-        macs: Share of the network's MACs to keep, in (0, 1].
+        macs: Share of the network's MACs to keep, in (0, 1]; MACs of layers without a rule are not known and not
+            counted.
         scope: "layer": all coupled layers lose the same share; "global": all channels are ranked together, scores
             divided by their layer's mean where the criterion's unit differs between layers.
         round_to: Each layer keeps a multiple of so many channels (rounded up).
         min_channels: Each layer keeps at least so many.
         exclude: Names of layers whose channels all stay.
-        combine: How the scores of coupled layers become one: "sum", "mean" or "max".
+        combine: How the scores of a channel's places (coupled layers, positions before Flatten) become one: "sum",
+            "mean" or "max"; None: the mean of shares, whose unit it keeps, and the sum of all others.
         batch_size: Examples per step of the statistics pass.
     """
 
@@ -53,14 +55,22 @@ class PruneChannels(Transform):
     round_to: int = 1
     min_channels: int = 1
     exclude: tuple[str, ...] = ()
-    combine: str = "sum"
+    combine: str | None = None
     batch_size: int = 128
 
     def __post_init__(self):
+        if isinstance(self.exclude, str):
+            raise SettingError(
+                f"exclude must be a list of layer names. Received: exclude={self.exclude!r} (PruneChannels). "
+                f"Use [{self.exclude!r}]."
+            )
         object.__setattr__(self, "exclude", tuple(self.exclude))
+        for name in _BUDGETS:
+            _number(name, getattr(self, name))
         _one_of("criterion", self.criterion, CRITERIA)
         _one_of("scope", self.scope, ("layer", "global"))
-        _one_of("combine", self.combine, _COMBINE)
+        if self.combine is not None:
+            _one_of("combine", self.combine, _COMBINE)
         given = {name: getattr(self, name) for name in _BUDGETS if getattr(self, name) is not None}
         if len(given) != 1:
             raise SettingError(
@@ -97,8 +107,8 @@ class PruneChannels(Transform):
         Args:
             inputs: One array per network input, shape (a few, ...).
         """
-        masked = masked_outputs(Channels(model), result.removed, inputs)
-        pruned = masked_outputs(Channels(result.model), {}, inputs)
+        masked = masked_outputs(Network(model), result.removed, inputs)
+        pruned = masked_outputs(Network(result.model), {}, inputs)
         return (Check("pruned equals masked", largest_difference(masked, pruned), 1e-4),)
 
     def _open_groups(self, channels: Channels) -> list[ChannelGroup]:
@@ -142,16 +152,18 @@ class PruneChannels(Transform):
         criterion = CRITERIA[self.criterion]
         places = _scored_places(criterion, channels, data, self.batch_size, np.random.default_rng(seed), self.criterion)
         scores = np.full(channels.count, np.nan)
+        combine = self.combine or ("mean" if criterion.comparable else "sum")
         for components, values in places:
-            scores = _COMBINE[self.combine](scores, components, np.asarray(values, "float64"))
-        if self.combine == "mean":
+            scores = _COMBINE[combine](scores, components, np.asarray(values, "float64"))
+        if combine == "mean":
             times = np.zeros(channels.count)
             for components, _ in places:
                 np.add.at(times, components, 1)
             scores = scores / np.maximum(times, 1)
         # What nothing scores (a channel that only passes layers without a kernel) is not the criterion's to remove.
         scores = np.where(np.isnan(scores), np.inf, scores)
-        if self.scope == "global" and not criterion.comparable:
+        # A threshold is in the criterion's own unit; a ranking over layers needs one unit for all.
+        if self.scope == "global" and self.threshold is None and not criterion.comparable:
             for group in groups:
                 here = scores[group.components]
                 finite = here[np.isfinite(here)]
@@ -231,6 +243,11 @@ def _made_by(call: Call) -> np.ndarray | None:
 def _one_of(name: str, value: str, known: Any) -> None:
     if value not in known:
         raise SettingError(f"{name} must be one of {', '.join(known)}. Received: {name}={value!r} (PruneChannels).")
+
+
+def _number(name: str, value: float | None) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value)):
+        raise SettingError(f"{name} must be a finite number. Received: {name}={value!r} (PruneChannels).")
 
 
 def _within(name: str, value: float | None, low: float, high: float, interval: str, hint: str) -> None:
