@@ -246,7 +246,7 @@ def test_bytes_go_into_a_network_that_starts_with_a_convolution(digits):
 def test_without_validation_data_a_tenth_is_held_out(digits):
     run = compress(network(), Recipe(), Data(train=digits.train))
     assert (run.record["data"]["train"], run.record["data"]["validation"]) == (256 - 26, 26)
-    assert "A tenth of train was held out" in run.record["data"]["note"]
+    assert "26 rows held out of train" in run.record["data"]["note"]
 
 
 def test_another_tools_run_json_is_no_permission(digits, tmp_path):

@@ -16,14 +16,14 @@ import keras
 import numpy as np
 
 from paredown.checkpoints import Checkpoints, first_key, next_key
-from paredown.data import Data, Split, hold_out
+from paredown.data import Data, Split, with_validation
 from paredown.environment import environment
 from paredown.errors import CheckError, SettingError
 from paredown.export import export_litert
 from paredown.measure import Score, measure_latency, score_keras, score_litert
 from paredown.model_file import check_model, load_model
 from paredown.network import Network
-from paredown.profiling import Profile, profile
+from paredown.profiling import Profile, compared, profile
 from paredown.progress import task
 from paredown.recipe import Recipe
 from paredown.run import WORK, Run, clear_work, output_folder
@@ -31,8 +31,6 @@ from paredown.transform import Change, Skip, Transform, TransformResult
 
 #: Examples that a network without labels is compared with the original on.
 UNLABELLED_EXAMPLES = 256
-#: Share of the training data that is held out for reporting where there is no validation data.
-HELD_OUT = 0.1
 #: Examples that each change proves itself on.
 PROOF_EXAMPLES = 4
 LATENCY_RUNS = 50
@@ -65,7 +63,7 @@ def compress(
     if not isinstance(data, Data):
         raise SettingError(f"data must be a paredown.Data. Received: {type(data).__name__}. Use Data.load('x.npz').")
     folder = None if out is None else output_folder(out, source)
-    data = _with_validation(data)
+    data = with_validation(data.train, data.validation, data.calibration, name=data.name, note=data.note)
     model = load_model(source, trust) if source else model
     check_model(model)
     data.check(model)
@@ -76,15 +74,6 @@ def compress(
     if folder is not None:
         clear_work(folder)
     return run
-
-
-def _with_validation(data: Data) -> Data:
-    """The data with something to report on that nothing is trained on."""
-    if data.validation is not None or data.train is None or len(data.train) < 2:
-        return data
-    train, validation = hold_out(data.train, HELD_OUT)
-    note = f"{data.note} A tenth of train was held out as validation.".strip()
-    return Data(train, validation, data.calibration, name=data.name, note=note)
 
 
 @contextlib.contextmanager
@@ -138,7 +127,7 @@ class _Compression:
             "latency": latency,
             "steps": steps,
             "export": exported.to_dict(),
-            "layers": _compared(profile(self.original, self.input_shape), profile(model, self.input_shape)),
+            "layers": compared(profile(self.original, self.input_shape), profile(model, self.input_shape)),
         }
         content = (self.work / "model.tflite").read_bytes()
         return Run(model, changes, [*skips, *exported.skips], record, self.recipe, content)
@@ -281,24 +270,3 @@ def _told(result: TransformResult) -> dict[str, Any]:
         "skips": [dataclasses.asdict(skip) for skip in result.skips],
         "log": result.log,
     }
-
-
-def _compared(before: Profile, after: Profile) -> list[dict[str, Any]]:
-    """Layers with weights, before and after, side by side by name; new ones at the end."""
-    old, new = ({layer.name: layer for layer in p.layers} for p in (before, after))
-    rows = []
-    for name in [*old, *(name for name in new if name not in old)]:
-        a, b = old.get(name), new.get(name)
-        if not (a and a.params) and not (b and b.params):
-            continue
-        rows.append(
-            {
-                "name": name,
-                "kind": (a or new[name]).kind,
-                **{f"{figure}_before": getattr(a, figure, None) for figure in ("macs", "params")},
-                **{f"{figure}_after": getattr(b, figure, None) for figure in ("macs", "params")},
-                "channels_before": a.output_shape[-1] if a else None,
-                "channels_after": b.output_shape[-1] if b else None,
-            }
-        )
-    return rows

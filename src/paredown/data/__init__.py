@@ -5,7 +5,8 @@ and no early stop watches it. `calibration` holds inputs alone; statistics and q
 Nothing is converted on the way: what the arrays hold is what the network gets.
 """
 
+from paredown.data.functions import with_validation
 from paredown.data.parts import Data
 from paredown.data.split import Rows, Split, hold_out
 
-__all__ = ["Data", "Rows", "Split", "hold_out"]
+__all__ = ["Data", "Rows", "Split", "hold_out", "with_validation"]

@@ -1,6 +1,6 @@
 """What a network costs: MACs, parameters, bytes, layer by layer."""
 
 from paredown.profiling.cost import MacCount, Shapes
-from paredown.profiling.layers import LayerProfile, Profile, profile
+from paredown.profiling.layers import LayerProfile, Profile, compared, profile
 
-__all__ = ["LayerProfile", "MacCount", "Profile", "Shapes", "profile"]
+__all__ = ["LayerProfile", "MacCount", "Profile", "Shapes", "compared", "profile"]

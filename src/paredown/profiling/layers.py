@@ -113,6 +113,27 @@ def profile(model: Any, input_shape: tuple[int, ...] | None = None) -> Profile:
     return Profile(model.name, rows, _peak_bytes(network, shapes))
 
 
+def compared(before: Profile, after: Profile) -> list[dict[str, Any]]:
+    """Layers with weights, before and after, side by side by name; new ones at the end."""
+    old, new = ({layer.name: layer for layer in p.layers} for p in (before, after))
+    rows = []
+    for name in [*old, *(name for name in new if name not in old)]:
+        a, b = old.get(name), new.get(name)
+        if not (a and a.params) and not (b and b.params):
+            continue
+        rows.append(
+            {
+                "name": name,
+                "kind": (a or new[name]).kind,
+                **{f"{figure}_before": getattr(a, figure, None) for figure in ("macs", "params")},
+                **{f"{figure}_after": getattr(b, figure, None) for figure in ("macs", "params")},
+                "channels_before": a.output_shape[-1] if a else None,
+                "channels_after": b.output_shape[-1] if b else None,
+            }
+        )
+    return rows
+
+
 def _layer(path: str, calls: list[Call], shapes: Shapes) -> LayerProfile:
     operation = calls[0].operation
     weights = getattr(operation, "weights", [])
