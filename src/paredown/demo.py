@@ -107,12 +107,15 @@ def _short_waits() -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def recipe(quick: bool = False) -> Recipe:
+def recipe(rows: int = MANY, quick: bool = False) -> Recipe:
     """The demonstration's recipe: two rounds of pruning and fine-tuning, then int8; `recipes/mnist.yaml` is the same.
 
     Args:
-        quick: One round.
+        rows: Training images; few of them are gone through more often, as in training.
+        quick: One short round.
     """
-    tune = FineTune(epochs=1 if quick else 3, schedule="cosine")
+    settings = dict(MANY_ROWS if rows >= MANY else FEW_ROWS)
+    settings["epochs"] = 1 if quick else settings["epochs"] + 1
+    tune = FineTune(schedule="cosine", **settings)
     rounds = (PruneChannels(criterion="l2_norm", macs=0.25), PruneChannels(criterion="l2_norm", macs=0.3))
     return Recipe([step for prune in rounds[: 1 if quick else 2] for step in (prune, tune)], "int8")

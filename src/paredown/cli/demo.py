@@ -33,5 +33,5 @@ def demo(
     epochs = max(1, _QUICK_EXAMPLES // len(digits.train)) if quick and digits.train else None
     with display.working():
         network = example.train_classifier(digits, epochs)
-        run = pipeline.compress(network, example.recipe(quick), digits, out=out)
+        run = pipeline.compress(network, example.recipe(len(digits.train or ()), quick), digits, out=out)
     compress.show(run.record, out)
