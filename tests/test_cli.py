@@ -210,7 +210,7 @@ def fake_demo(monkeypatch, examples: int) -> dict:
     data = SimpleNamespace(train=range(examples), note="Data: a fake; few rows.")
     monkeypatch.setattr("paredown.demo.demo_data", lambda source: got.update(source=source) or data)
     monkeypatch.setattr("paredown.demo.train_classifier", lambda data, epochs: got.update(epochs=epochs) or "network")
-    monkeypatch.setattr("paredown.demo.recipe", lambda quick: f"recipe, quick={quick}")
+    monkeypatch.setattr("paredown.demo.recipe", lambda rows, quick: f"recipe, {rows} rows, quick={quick}")
     finished = SimpleNamespace(record=record_example.classifier())
     monkeypatch.setattr(
         "paredown.pipeline.compress", lambda model, recipe, data, out: got.update(recipe=recipe, out=out) or finished
@@ -224,14 +224,14 @@ def test_demo_says_first_which_data_it_uses(tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert out.startswith("Data: a fake; few rows.\n")
     assert "99.14 %" in out
-    assert got == {"source": None, "epochs": None, "recipe": "recipe, quick=False", "out": tmp_path / "o"}
+    assert got == {"source": None, "epochs": None, "recipe": "recipe, 60000 rows, quick=False", "out": tmp_path / "o"}
 
 
 @pytest.mark.parametrize(("examples", "epochs"), [(60_000, 1), (1437, 10_000 // 1437)])
 def test_quick_demo_trains_less(examples, epochs, tmp_path, monkeypatch, capsys):
     got = fake_demo(monkeypatch, examples)
     assert run(["demo", "--quick", "--data", "digits", "--out", str(tmp_path)]) == 0
-    assert (got["source"], got["epochs"], got["recipe"]) == ("digits", epochs, "recipe, quick=True")
+    assert (got["source"], got["epochs"], got["recipe"]) == ("digits", epochs, f"recipe, {examples} rows, quick=True")
 
 
 def test_the_table_says_what_went_wrong(capsys):
