@@ -55,7 +55,7 @@ def test_settings_follow_the_number_of_rows(monkeypatch):
 
         model = None
 
-    monkeypatch.setattr("paredown.transforms.fine_tune.FineTune", Spy)
+    monkeypatch.setattr(demo, "FineTune", Spy)
     for rows in (1437, 60_000):
         demo.train_classifier(Data((np.zeros((rows, 28, 28, 1), "uint8"), np.zeros(rows, "int64"))))
     demo.train_classifier(Data((np.zeros((5, 28, 28, 1), "uint8"), np.zeros(5, "int64"))), epochs=3)
