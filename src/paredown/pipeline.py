@@ -248,7 +248,7 @@ class _Compression:
             "train": sizes.get("train", 0),
             "validation": sizes.get("validation", 0),
             "calibration": len(self.data.calibration),
-            "labelled": self.judged.y is not None,
+            "labelled": self.data.labelled,
         }
 
 

@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from paredown.checks import Check
-from paredown.errors import ModelError, OutputError
+from paredown.errors import OutputError
 from paredown.export import parity, samples
 from paredown.export.convert import convert
 from paredown.export.quantization import quantize, require
 from paredown.files import replacing
 from paredown.measure.size import deflated_bytes
+from paredown.model_file import check_model
 from paredown.network import Network
 from paredown.progress import task
 from paredown.transform import Skip
@@ -76,7 +75,7 @@ def export_litert(model: Any, path: str | os.PathLike, quantization: str | None 
     require(quantization, data)
     path = _writable(Path(path))
     network = Network(model)
-    _require_finite(model)
+    check_model(model)
     sizes = samples.shapes(network, data)
     inputs = samples.trial_inputs(network, data, sizes)
     with task(f"Export {quantization or 'float32'}", total=None) as advance:
@@ -92,18 +91,6 @@ def export_litert(model: Any, path: str | os.PathLike, quantization: str | None 
             aside.write_bytes(content)
         advance(1)
     return Export(path, quantization, len(content), deflated_bytes(content), (checked,), skips)
-
-
-def _require_finite(model: Any) -> None:
-    from keras import ops
-
-    for weight in model.weights:
-        values = ops.convert_to_numpy(weight.value)
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise ModelError(
-                f"Weights must be finite. Received: NaN or infinity in {weight.path} of {model.name!r}. "
-                "Train again from a checkpoint before the loss diverged."
-            )
 
 
 def _writable(path: Path) -> Path:
