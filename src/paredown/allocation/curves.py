@@ -83,13 +83,16 @@ def keep_optimal(
     Raises:
         SettingError: If no widths are within the limit.
     """
+    everything = np.ones(len(scores), bool)
+    if cost(everything) <= limit:
+        return everything
     stays = [int(np.isinf(scores[members]).sum()) for members in groups]
     steps = cost.steps(len(scores), groups)
     widths = [
         levels(len(members), round_to, least, must, extra)
         for members, must, extra in zip(groups, stays, steps, strict=True)
     ]
-    found = allocate_within(scores.size, groups, widths, curves_from_scores(scores, groups, widths), cost, limit)
+    found = allocate_within(len(scores), groups, widths, curves_from_scores(scores, groups, widths), cost, limit)
     return keep_best(scores, groups, found.widths)
 
 
