@@ -136,7 +136,9 @@ def _add_product(costs: LevelCosts, term: CostTerm, first: _Counts, second: _Cou
                 costs.add(groups, table.reshape([len(widths[x]) for x in groups]) if groups else float(table[0, 0]))
 
 
-def _add_price(costs: LevelCosts, term: CostTerm, first: _Counts, second: _Counts, widths, here: np.ndarray) -> None:
+def _add_price(
+    costs: LevelCosts, term: CostTerm, first: _Counts, second: _Counts, widths: Sequence[np.ndarray], here: np.ndarray
+) -> None:
     """A table over one group or two; over more, the sum of the tables of each with the last (see `by_levels`)."""
 
     def at(now: dict[int, int]) -> float:

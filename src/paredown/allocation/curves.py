@@ -12,12 +12,19 @@ from paredown.errors import SettingError
 
 #: Candidate widths of a group, beside those before a stair of the cost.
 _LEVELS = 16
+#: Rounds of finer widths, and the seconds that the programme may take in each.
+_REFINEMENTS, _SECONDS = 6, 5.0
 #: How often prices are linearized.
 _ROUNDS = 5
 
 
 def levels(
-    size: int, round_to: int = 1, least: int = 1, must: int = 0, extra: Sequence[int] = (), count: int = _LEVELS
+    size: int,
+    round_to: int = 1,
+    least: int = 1,
+    must: int = 0,
+    extra: Sequence[int] | np.ndarray = (),
+    count: int = _LEVELS,
 ) -> np.ndarray:
     """Candidate widths of a group, from the smallest allowed to all of it.
 
@@ -58,7 +65,7 @@ def curves_from_scores(
     return curves
 
 
-def keep_best(scores: np.ndarray, groups: Sequence[np.ndarray], widths: Sequence[int]) -> np.ndarray:
+def keep_best(scores: np.ndarray, groups: Sequence[np.ndarray], widths: Sequence[int] | np.ndarray) -> np.ndarray:
     """Keeps the channels of the highest scores of each group; among equal scores the first go.
 
     Returns:
@@ -81,7 +88,8 @@ def keep_optimal(
 ) -> np.ndarray:
     """Removes the channels of the least sum of scores with which the cost is at most `limit`.
 
-    Arguments and result as for `budget.keep_within`; a group's width is one of `levels`.
+    Arguments and result as for `budget.keep_within`. Widths are first taken from `levels`, then from finer ones around
+    the solution, until the loss falls no more.
 
     Raises:
         SettingError: If no widths are within the limit.
@@ -91,12 +99,31 @@ def keep_optimal(
         return everything
     stays = [int(np.isinf(scores[members]).sum()) for members in groups]
     steps = cost.steps(len(scores), groups)
-    widths = [
-        levels(len(members), round_to, least, must, extra)
+    every = [
+        levels(len(members), round_to, least, must, extra, count=len(members))
         for members, must, extra in zip(groups, stays, steps, strict=True)
     ]
-    found = allocate_within(len(scores), groups, widths, curves_from_scores(scores, groups, widths), cost, limit)
-    return keep_best(scores, groups, found.widths)
+    widths = [levels(len(m), round_to, least, must, x) for m, must, x in zip(groups, stays, steps, strict=True)]
+    best = None
+    for _ in range(_REFINEMENTS):
+        curves = curves_from_scores(scores, groups, widths)
+        found = allocate_within(len(scores), groups, widths, curves, cost, limit, _SECONDS)
+        if best is not None and found.loss >= best.loss:
+            break
+        best = found
+        # Coarse widths can be worse than a plain ranking; around the solution all are tried in the end.
+        widths = [_finer(w, all_of, width) for w, all_of, width in zip(widths, every, found.widths, strict=True)]
+    assert best is not None  # The first round found widths, or raised.
+    return keep_best(scores, groups, best.widths)
+
+
+def _finer(widths: np.ndarray, every: np.ndarray, chosen: int) -> np.ndarray:
+    """About as many candidates as before, between the neighbours of the chosen one, which is among them."""
+    at = int(np.flatnonzero(widths == chosen)[0])
+    low, high = widths[max(0, at - 2)], widths[min(len(widths) - 1, at + 2)]
+    between = every[(every >= low) & (every <= high)]
+    spread = between[np.unique(np.linspace(0, between.size - 1, min(between.size, _LEVELS)).round().astype(int))]
+    return np.union1d(spread, [chosen])
 
 
 def allocate_within(
