@@ -142,8 +142,9 @@ def _add_price(
     """A table over one group or two; over more, the sum of the tables of each with the last (see `by_levels`)."""
 
     def at(now: dict[int, int]) -> float:
-        sums = [sum(n * (1 if g < 0 else now.get(g, here[g])) for g, n in side.items()) for side in (first, second)]
-        return term.at(*sums)
+        width = {-1: 1, **dict(enumerate(here)), **now}
+        left, right = (sum(n * width[g] for g, n in side.items()) for side in (first, second))
+        return term.at(left, right)
 
     groups = [*(g for g in first if g >= 0 and g not in second), *(g for g in second if g >= 0)]
     if not groups:
