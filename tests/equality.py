@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from paredown.channels import Channels
-from paredown.profiling import MacCount, profile
+from paredown.profiling import MacCount, ParameterCount, profile
 from paredown.transform import TransformResult
 
 TOLERANCE = 1e-5
@@ -82,7 +82,7 @@ def assert_counts_fit(model: Any, result: TransformResult, input_shape: tuple | 
     for path, components in channels.outputs.items():
         assert np.array_equal(np.flatnonzero(~keep[components]), result.removed.get(path, []))
     assert profile(result.model, input_shape).macs == MacCount(channels, input_shape)(keep)
-    assert result.model.count_params() == expected_params(model, channels, keep)
+    assert result.model.count_params() == expected_params(model, channels, keep) == ParameterCount(channels)(keep)
 
 
 def expected_params(model: Any, channels: Channels, keep: np.ndarray) -> int:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from paredown.data import Data, Split
     from paredown.errors import ParedownError
     from paredown.export import Export, export_litert
+    from paredown.latency_table import LatencyTable
     from paredown.measure import LatencyReport, measure_latency
     from paredown.pipeline import compress
     from paredown.profiling import Profile, profile
@@ -24,6 +25,7 @@ _HOMES = {
     "paredown.data": ("Data", "Split"),
     "paredown.errors": ("ParedownError",),
     "paredown.export": ("Export", "export_litert"),
+    "paredown.latency_table": ("LatencyTable",),
     "paredown.measure": ("LatencyReport", "measure_latency"),
     "paredown.pipeline": ("compress",),
     "paredown.profiling": ("Profile", "profile"),
@@ -42,6 +44,7 @@ __all__ = [
     "Export",
     "FineTune",
     "LatencyReport",
+    "LatencyTable",
     "ParedownError",
     "Profile",
     "PruneChannels",

@@ -95,3 +95,7 @@ class Transform:
             for f in dataclasses.fields(self)
             if f.default is dataclasses.MISSING or getattr(self, f.name) != f.default
         }
+
+    def identity(self) -> dict[str, Any]:
+        """What a finished step is known by again: its settings, with the content of files that they name."""
+        return self.settings()

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 
 from paredown.allocation import AdditiveCost, CostTerm
 from paredown.channels import Channels

@@ -1,32 +1,32 @@
 """PruneChannels: removes whole channels, so that what is left is an ordinary smaller network."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from paredown.budget import keep_above, keep_share, keep_within
+from paredown.budget import keep_above, keep_share
 from paredown.channels import ChannelGroup, Channels
 from paredown.checks import Check, largest_difference
 from paredown.criteria import CRITERIA
 from paredown.errors import SettingError
+from paredown.latency_table import LatencyTable
 from paredown.layer_rules import rule_for
 from paredown.narrow import masked_outputs, narrow, removed_channels
 from paredown.network import Network
-from paredown.profiling.cost import MacCount
 from paredown.scoring import COMBINE, component_scores, in_one_unit
 from paredown.transform import Change, Skip, Transform, TransformResult
-
-_BUDGETS = ("sparsity", "threshold", "macs")
+from paredown.transforms.channel_budget import BUDGETS, COSTS, SCOPES, check_budgets, keep_affordable, opened
 
 
 @dataclass(frozen=True)
 class PruneChannels(Transform):
     """Removes the channels that a criterion holds least worth, until a budget is met.
 
-    Exactly one of `sparsity`, `threshold` and `macs` is given. What a removed channel gave is zero afterwards: the
-    new network's outputs are those of the old one with the removed channels set to zero.
+    Exactly one of `sparsity`, `threshold`, `macs`, `params` and `latency` is given. What a removed channel gave is
+    zero afterwards: the new network's outputs are those of the old one with the removed channels set to zero.
 
     Args:
         criterion: A row of `criteria.CRITERIA`.
@@ -34,8 +34,12 @@ class PruneChannels(Transform):
         threshold: Channels with a score at or below this go, in the criterion's own unit.
         macs: Share of the network's MACs to keep, in (0, 1]; MACs of layers without a rule are not known and not
             counted.
+        params: Share of the network's parameters to keep, in (0, 1].
+        latency: Share of the network's latency to keep, in (0, 1], by `latency_table`.
+        latency_table: A `LatencyTable` or the path of its JSON file.
         scope: "layer": all coupled layers lose the same share; "global": all channels are ranked together, scores
-            divided by their layer's mean where the criterion's unit differs between layers.
+            divided by their layer's mean where the criterion's unit differs between layers; "optimal": of all widths
+            that macs, params or latency allows, those with the least sum of removed scores (divided likewise).
         round_to: Each layer keeps a multiple of so many channels (rounded up).
         min_channels: Each layer keeps at least so many.
         exclude: Names of layers whose channels all stay.
@@ -50,6 +54,9 @@ class PruneChannels(Transform):
     sparsity: float | None = None
     threshold: float | None = None
     macs: float | None = None
+    params: float | None = None
+    latency: float | None = None
+    latency_table: Any = None
     scope: str = "layer"
     round_to: int = 1
     min_channels: int = 1
@@ -64,23 +71,16 @@ class PruneChannels(Transform):
                 f"Use [{self.exclude!r}]."
             )
         object.__setattr__(self, "exclude", tuple(self.exclude))
-        for name in _BUDGETS:
+        if isinstance(self.latency_table, dict):
+            object.__setattr__(self, "latency_table", LatencyTable.from_dict(self.latency_table))
+        for name in BUDGETS:
             _number(name, getattr(self, name))
         _one_of("criterion", self.criterion, CRITERIA)
-        _one_of("scope", self.scope, ("layer", "global"))
+        _one_of("scope", self.scope, SCOPES)
         if self.combine is not None:
             _one_of("combine", self.combine, COMBINE)
-        given = {name: getattr(self, name) for name in _BUDGETS if getattr(self, name) is not None}
-        if len(given) != 1:
-            raise SettingError(
-                f"Exactly one of sparsity, threshold and macs must be given. Received: {given or 'none'} "
-                "(PruneChannels). Use sparsity=0.5 to remove half the channels."
-            )
-        _within("sparsity", self.sparsity, 0, 1, "[0, 1)", "Use 0.5 to remove half the channels.")
-        if self.macs is not None and not 0 < self.macs <= 1:
-            raise SettingError(
-                f"macs must be in (0, 1]. Received: macs={self.macs} (PruneChannels). Use 0.5 to halve the MACs."
-            )
+        given = {name: getattr(self, name) for name in BUDGETS if getattr(self, name) is not None}
+        check_budgets(given, self.scope, self.latency_table, type(self).__name__)
         for name in ("round_to", "min_channels", "batch_size"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise SettingError(
@@ -109,6 +109,19 @@ class PruneChannels(Transform):
         masked = masked_outputs(Network(model), result.removed, inputs)
         pruned = masked_outputs(Network(result.model), {}, inputs)
         return (Check("pruned equals masked", largest_difference(masked, pruned), 1e-4),)
+
+    def settings(self) -> dict[str, Any]:
+        plain = super().settings()
+        if isinstance(self.latency_table, LatencyTable):
+            plain["latency_table"] = self.latency_table.to_dict()
+        elif self.latency_table is not None:
+            plain["latency_table"] = os.fspath(self.latency_table)
+        return plain
+
+    def identity(self) -> dict[str, Any]:
+        if self.latency_table is None:
+            return self.settings()
+        return {**self.settings(), "latency_table": opened(self.latency_table).to_dict()}
 
     def _open_groups(self, channels: Channels) -> list[ChannelGroup]:
         """The groups that may lose channels."""
@@ -150,7 +163,7 @@ class PruneChannels(Transform):
         """The score of each component, shape (channels.count,)."""
         scores = component_scores(channels, self.criterion, data, seed, self.combine, self.batch_size)
         # A threshold is in the criterion's own unit; a ranking over layers needs one unit for all.
-        if self.scope == "global" and self.threshold is None and not CRITERIA[self.criterion].comparable:
+        if self.scope != "layer" and self.threshold is None and not CRITERIA[self.criterion].comparable:
             return in_one_unit(scores, groups)
         return scores
 
@@ -161,10 +174,9 @@ class PruneChannels(Transform):
             return keep_above(scores, members, self.threshold, *limits)
         if self.sparsity is not None:
             return keep_share(scores, members, self.sparsity, self.scope, *limits)
-        assert self.macs is not None  # The constructor saw to it that one budget is given.
-        count = MacCount(channels, data.input_shape if data else None)
-        everything = count(np.ones(channels.count, bool))
-        return keep_within(scores, members, count, self.macs * everything, self.scope, *limits)
+        ((cost, share),) = [(COSTS[name], getattr(self, name)) for name in COSTS if getattr(self, name) is not None]
+        counted = cost(channels, data.input_shape if data else None, self.latency_table)
+        return keep_affordable(counted, share, scores, members, self.scope, *limits)
 
 
 def _one_of(name: str, value: str, known: Any) -> None:
@@ -175,8 +187,3 @@ def _one_of(name: str, value: str, known: Any) -> None:
 def _number(name: str, value: float | None) -> None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value)):
         raise SettingError(f"{name} must be a finite number. Received: {name}={value!r} (PruneChannels).")
-
-
-def _within(name: str, value: float | None, low: float, high: float, interval: str, hint: str) -> None:
-    if value is not None and not low <= value < high:
-        raise SettingError(f"{name} must be in {interval}. Received: {name}={value} (PruneChannels). {hint}")
