@@ -17,6 +17,7 @@ from paredown.network import Network
 from paredown.profiling.cost import MacCount
 from paredown.scoring import COMBINE, component_scores, in_one_unit
 from paredown.transform import Change, Skip, Transform, TransformResult
+from paredown.transforms.objective import example_loss
 
 _BUDGETS = ("sparsity", "threshold", "macs")
 
@@ -40,7 +41,8 @@ class PruneChannels(Transform):
         min_channels: Each layer keeps at least so many.
         exclude: Names of layers whose channels all stay.
         combine: How the scores of a channel's places (coupled layers, readers) become one: "sum", "mean" or "max";
-            None: the mean where the unit is one for all layers, and the sum of all others.
+            None: the mean where the unit is one for all layers, and the sum of all others; criteria of gradients sum
+            over a channel's readers before they square.
         batch_size: Examples per step of the statistics pass.
     """
 
@@ -148,7 +150,9 @@ class PruneChannels(Transform):
 
     def _scores(self, channels: Channels, groups: list[ChannelGroup], data: Any, seed: int) -> np.ndarray:
         """The score of each component, shape (channels.count,)."""
-        scores = component_scores(channels, self.criterion, data, seed, self.combine, self.batch_size)
+        of_gradients = CRITERIA[self.criterion].reads == "gradients" and data is not None
+        loss = example_loss(channels.network.model, data.calibration) if of_gradients else None
+        scores = component_scores(channels, self.criterion, data, seed, self.combine, self.batch_size, loss)
         # A threshold is in the criterion's own unit; a ranking over layers needs one unit for all.
         if self.scope == "global" and self.threshold is None and not CRITERIA[self.criterion].comparable:
             return in_one_unit(scores, groups)
