@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from paredown import Recipe
+from paredown.criteria import CRITERIA
 from paredown.demo import recipe
 
 ROOT = Path(__file__).parent.parent
@@ -52,3 +53,11 @@ def test_relative_links_lead_somewhere():
         if "://" not in target and not (page.parent / target).exists()
     ]
     assert not broken
+
+
+def test_the_page_of_criteria_has_every_row():
+    rows = re.findall(
+        r"^\| `(\w+)` \| (\w+) \|", (ROOT / "docs" / "criteria.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    words = {"kernel": "weights", "scale": "weights"}
+    assert dict(rows) == {name: words.get(row.reads, row.reads) for name, row in CRITERIA.items()}

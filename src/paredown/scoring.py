@@ -75,6 +75,24 @@ def in_one_unit(scores: np.ndarray, groups: Sequence[ChannelGroup]) -> np.ndarra
     return scores
 
 
+def saved_share(cost: Callable[[np.ndarray], float], channels: Channels) -> np.ndarray:
+    """The share of a network's cost that removing each component alone saves.
+
+    Args:
+        cost: `cost(keep)` of a boolean of shape (channels.count,), such as `MacCount`.
+    Returns:
+        Shape (channels.count,), in [0, 1]; zero for what must stay.
+    """
+    keep = np.ones(channels.count, bool)
+    everything, saved = cost(keep), np.zeros(channels.count)
+    # The components of a group have equally many channels in the same layers: one stands for all.
+    for group in channels.groups:
+        keep[group.components[0]] = False
+        saved[group.components] = (everything - cost(keep)) / (everything or 1)
+        keep[group.components[0]] = True
+    return saved
+
+
 @dataclass(frozen=True, eq=False)
 class Sight:
     """What the places of criteria are made from."""

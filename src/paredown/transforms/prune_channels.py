@@ -15,7 +15,7 @@ from paredown.layer_rules import rule_for
 from paredown.narrow import masked_outputs, narrow, removed_channels
 from paredown.network import Network
 from paredown.profiling.cost import MacCount
-from paredown.scoring import COMBINE, component_scores, in_one_unit
+from paredown.scoring import COMBINE, component_scores, in_one_unit, saved_share
 from paredown.transform import Change, Skip, Transform, TransformResult
 from paredown.transforms.objective import example_loss
 
@@ -44,6 +44,9 @@ class PruneChannels(Transform):
             None: the mean where the unit is one for all layers, and the sum of all others; criteria of gradients sum
             over a channel's readers before they square.
         batch_size: Examples per step of the statistics pass.
+        cost_weight: What the network's MACs are worth in the criterion's unit: from each score goes this times the
+            share of the MACs that removing the channel alone saves (for "fisher": Theis et al. 2018,
+            arXiv:1801.05787, section 2.3). 0 looks at scores alone.
     """
 
     name: ClassVar[str] = "prune_channels"
@@ -58,6 +61,7 @@ class PruneChannels(Transform):
     exclude: tuple[str, ...] = ()
     combine: str | None = None
     batch_size: int = 128
+    cost_weight: float = 0.0
 
     def __post_init__(self):
         if isinstance(self.exclude, str):
@@ -66,7 +70,7 @@ class PruneChannels(Transform):
                 f"Use [{self.exclude!r}]."
             )
         object.__setattr__(self, "exclude", tuple(self.exclude))
-        for name in _BUDGETS:
+        for name in (*_BUDGETS, "cost_weight"):
             _number(name, getattr(self, name))
         _one_of("criterion", self.criterion, CRITERIA)
         _one_of("scope", self.scope, ("layer", "global"))
@@ -82,6 +86,10 @@ class PruneChannels(Transform):
         if self.macs is not None and not 0 < self.macs <= 1:
             raise SettingError(
                 f"macs must be in (0, 1]. Received: macs={self.macs} (PruneChannels). Use 0.5 to halve the MACs."
+            )
+        if self.cost_weight < 0:
+            raise SettingError(
+                f"cost_weight must be at least 0. Received: cost_weight={self.cost_weight} (PruneChannels)."
             )
         for name in ("round_to", "min_channels", "batch_size"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
@@ -100,7 +108,7 @@ class PruneChannels(Transform):
             Change(path, "output channels", len(channels.outputs[path]), len(channels.outputs[path]) - len(gone))
             for path, gone in removed.items()
         )
-        return TransformResult(narrow(model, channels, keep), changes, self._skips(channels, removed), removed)
+        return TransformResult(narrow(model, channels, keep), changes, self._skips(channels, removed, scores), removed)
 
     def prove(self, model: Any, result: TransformResult, inputs: Sequence[np.ndarray]) -> tuple[Check, ...]:
         """Pruned equals masked: the original with the removed channels at zero gives the same outputs.
@@ -122,7 +130,7 @@ class PruneChannels(Transform):
             )
         return [g for g in channels.groups if not set(g.outputs) & set(self.exclude)]
 
-    def _skips(self, channels: Channels, removed: dict[str, np.ndarray]) -> tuple[Skip, ...]:
+    def _skips(self, channels: Channels, removed: dict[str, np.ndarray], scores: np.ndarray) -> tuple[Skip, ...]:
         """Why a layer lost nothing: every layer with weights, or without a rule, that is not in `removed`."""
         reasons = {}
         for group in channels.groups:
@@ -136,6 +144,8 @@ class PruneChannels(Transform):
                     reasons.setdefault(path, "its channels can only go all together")
                 elif group.size <= self.min_channels:
                     reasons.setdefault(path, f"has {group.size} channels, of which {self.min_channels} must stay")
+                elif not np.isfinite(scores[group.components]).any():
+                    reasons.setdefault(path, f"criterion {self.criterion!r} gives its channels no score")
                 else:
                     reasons.setdefault(path, f"the budget takes none of its {group.size} channels")
         reasons |= channels.why_pinned() | channels.barriers
@@ -155,7 +165,10 @@ class PruneChannels(Transform):
         scores = component_scores(channels, self.criterion, data, seed, self.combine, self.batch_size, loss)
         # A threshold is in the criterion's own unit; a ranking over layers needs one unit for all.
         if self.scope == "global" and self.threshold is None and not CRITERIA[self.criterion].comparable:
-            return in_one_unit(scores, groups)
+            scores = in_one_unit(scores, groups)
+        if self.cost_weight:
+            count = MacCount(channels, data.input_shape if data else None)
+            scores = scores - self.cost_weight * saved_share(count, channels)
         return scores
 
     def _keep(self, channels: Channels, groups: list[ChannelGroup], scores: np.ndarray, data: Any) -> np.ndarray:
