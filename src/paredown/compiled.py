@@ -53,7 +53,7 @@ def _tensorflow_gradient(function: Callable, model: Any) -> Callable:
 
 
 def _jax(function: Callable, model: Any, transform: Callable = lambda function: function) -> Callable:
-    import jax
+    import jax  # pyright: ignore[reportMissingImports]
 
     def pure(first, more, values):
         # Weights are arguments: as constants of the program they would be compiled into it.
@@ -65,13 +65,13 @@ def _jax(function: Callable, model: Any, transform: Callable = lambda function: 
 
 
 def _jax_gradient(function: Callable, model: Any) -> Callable:
-    import jax
+    import jax  # pyright: ignore[reportMissingImports]
 
     return _jax(function, model, jax.grad)
 
 
 def _torch(function: Callable, model: Any) -> Callable:
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     def call(*args):
         with torch.no_grad():
@@ -81,7 +81,7 @@ def _torch(function: Callable, model: Any) -> Callable:
 
 
 def _torch_gradient(function: Callable, model: Any) -> Callable:
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     def call(first, *more):
         first = [keras.ops.convert_to_tensor(array).requires_grad_() for array in first]

@@ -91,8 +91,9 @@ def gradient_statistics(
                 advance(len(g))
             sums[3] += np.square(whole) / len(inputs[0])
     cuts = np.cumsum([len(components) for _, components in parts])
+    # Four rows each: mean, absolute, square, batch_square.
     means = np.split(sums / len(split), cuts[:-1], axis=1)
-    return [(c, GradientStatistics(*mean, len(split))) for (_, c), mean in zip(parts, means, strict=True)]
+    return [(c, GradientStatistics(*four, examples=len(split))) for (_, c), four in zip(parts, means, strict=True)]
 
 
 def own_output_loss(model: Any) -> ExampleLoss:

@@ -160,8 +160,9 @@ class PruneChannels(Transform):
 
     def _scores(self, channels: Channels, groups: list[ChannelGroup], data: Any, seed: int) -> np.ndarray:
         """The score of each component, shape (channels.count,)."""
-        of_gradients = CRITERIA[self.criterion].reads == "gradients" and data is not None
-        loss = example_loss(channels.network.model, data.calibration) if of_gradients else None
+        loss = None
+        if data is not None and CRITERIA[self.criterion].reads == "gradients":
+            loss = example_loss(channels.network.model, data.calibration)
         scores = component_scores(channels, self.criterion, data, seed, self.combine, self.batch_size, loss)
         # A threshold is in the criterion's own unit; a ranking over layers needs one unit for all.
         if self.scope == "global" and self.threshold is None and not CRITERIA[self.criterion].comparable:
