@@ -48,7 +48,9 @@ def _scaled_loss(channels, split, loss, component, scale):
             shape = [1] * len(leaves[0].shape)
             shape[channel_axis(call.operation, len(shape))] = -1
             factor = np.where(channels.reads[call.path] == component, scale, 1).astype("float32").reshape(shape)
-            args, kwargs = keras.tree.pack_sequence_as((args, kwargs), [leaves[0] * factor, *leaves[1:]])
+            args, kwargs = keras.tree.pack_sequence_as(
+                (args, kwargs), [keras.ops.multiply(leaves[0], factor), *leaves[1:]]
+            )
         return call.infer(args, kwargs)
 
     outputs = channels.network.walk(channels.network.cast_inputs([split.x]), step)
