@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from paredown import Recipe
+from paredown.criteria import CRITERIA
 from paredown.demo import recipe
 from paredown.experiments.experiment import run_experiment
 
@@ -64,3 +65,11 @@ def test_the_experiment_of_the_page_runs(tmp_path, monkeypatch):
     page = run_experiment(module.EXPERIMENT, tmp_path).read_text(encoding="utf-8")
     assert "| 8 | 13.50 ± 1.00 |" in page
     assert (tmp_path / "my-question-error.png").exists()
+
+
+def test_the_page_of_criteria_has_every_row():
+    rows = re.findall(
+        r"^\| `(\w+)` \| (\w+) \|", (ROOT / "docs" / "criteria.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    words = {"kernel": "weights", "scale": "weights"}
+    assert dict(rows) == {name: words.get(row.reads, row.reads) for name, row in CRITERIA.items()}

@@ -62,9 +62,7 @@ def test_readers_of_one_group_are_weighed_together():
     alone = [structured_obs(np.arange(5), [c]) for c in consumers]
     singles = []
     for c in range(5):
-        shares = [
-            _least_error(r, [c]) / np.einsum("no,nm,mo->", r.matrix, r.covariance, r.matrix) for r in consumers
-        ]
+        shares = [_least_error(r, [c]) / np.einsum("no,nm,mo->", r.matrix, r.covariance, r.matrix) for r in consumers]
         singles.append(sum(shares))
     assert np.argmin(both) == np.argmin(singles)
     assert both.sum() == pytest.approx(sum(a.sum() for a in alone), rel=1e-6)

@@ -5,6 +5,7 @@ Memory does not grow with the data: one matrix per layer, summed batch by batch 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import keras
@@ -136,9 +137,29 @@ def consumers(
             channels.network.walk(channels.network.cast_inputs(inputs), step)
             advance(len(inputs[0]))
     return [
-        Consumer(path, linear.matrix, sums.row / sums.count, sums.covariance(), linear.rows_of_channels(channels.reads[path]))
+        Consumer(
+            path, linear.matrix, sums.row / sums.count, sums.covariance(), linear.rows_of_channels(channels.reads[path])
+        )
         for path, (linear, sums) in wanted.items()
     ]
+
+
+class Moments:
+    """Second moments of a network over data, gathered when they are first asked for.
+
+    Args:
+        channels: The network with its channels.
+        split: Inputs.
+        seed: As for `consumers`.
+    """
+
+    def __init__(self, channels: Channels, split: Split, seed: int = 0):
+        self.channels, self.split, self._seed = channels, split, seed
+
+    @cached_property
+    def consumers(self) -> dict[str, Consumer]:
+        """By the layer's path."""
+        return {consumer.path: consumer for consumer in consumers(self.channels, self.split, self._seed)}
 
 
 def columns(split: Split, batch_size: int) -> Iterator[list[np.ndarray]]:

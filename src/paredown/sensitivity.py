@@ -28,7 +28,6 @@ SHARES = (0.25, 0.5, 0.75)
 
 
 def measured_losses(
-    model: Any,
     channels: Channels,
     groups: Sequence[ChannelGroup],
     scores: np.ndarray,
@@ -41,7 +40,7 @@ def measured_losses(
     Measured at `SHARES` of the channels; in between the sum of the scores says how the loss rises.
 
     Args:
-        model: The network that `channels` describes; it is not touched.
+        channels: The network with its channels; it is not touched.
         groups: The groups that may lose channels.
         scores: Shape (channels.count,), higher = keep; infinite: stays.
         consumers: Second moments of the layers that read the groups; others are left as they are.
@@ -51,7 +50,7 @@ def measured_losses(
         Per group, shape (size + 1,), entry k for k channels gone: mean square change of the outputs as a share of
         their variance (class scores: of their logarithms); infinite where a channel would go that stays.
     """
-    trial = _Trial(model, channels, {c.path: c for c in consumers}, split, refit)
+    trial = _Trial(channels, {c.path: c for c in consumers}, split, refit)
     losses = []
     with task("Sensitivity", total=len(groups)) as advance:
         for group in groups:
@@ -80,10 +79,10 @@ def _between(counts: list[int], found: list[float], scores: np.ndarray, size: in
 class _Trial:
     """A copy of the network in which one group at a time is narrowed, and put back."""
 
-    def __init__(self, model: Any, channels: Channels, consumers: dict[str, Consumer], split: Split, refit: bool):
+    def __init__(self, channels: Channels, consumers: dict[str, Consumer], split: Split, refit: bool):
         self._channels, self._consumers, self._refit = channels, consumers, refit
         self._made: dict[str, Any] = {}
-        self._copy = Network(rebuild(model, self._remake))
+        self._copy = Network(rebuild(channels.network.model, self._remake))
         self._calls = {call.path: call for call in channels.network.all_calls()}
         self._sinks = Sinks(channels.network, self._made)
         self._batches = list(columns(split, 256))

@@ -44,6 +44,8 @@ class TransformResult:
         removed: Layer name -> sorted indices of its removed output channels, for every layer with weights
             whose output lost channels. Empty for transforms that remove none.
         log: Plain figures worth keeping, e.g. a training history.
+        reference: What the new network must equal once `removed` is set to zero in it, where that is not the network
+            that was given: the same network with refitted weights. None: the network that was given.
     """
 
     model: Any
@@ -51,6 +53,7 @@ class TransformResult:
     skips: tuple[Skip, ...] = ()
     removed: dict[str, np.ndarray] = field(default_factory=dict)
     log: dict[str, Any] = field(default_factory=dict)
+    reference: Any = None
 
 
 @dataclass(frozen=True)

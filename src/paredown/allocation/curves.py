@@ -85,12 +85,16 @@ def keep_optimal(
     limit: float,
     round_to: int = 1,
     least: int = 1,
+    losses: Sequence[np.ndarray] | None = None,
 ) -> np.ndarray:
-    """Removes the channels of the least sum of scores with which the cost is at most `limit`.
+    """Removes the channels of the least sum of scores (or losses) with which the cost is at most `limit`.
 
-    Arguments and result as for `budget.keep_within`. Widths are first taken from `levels`, then from finer ones around
+    Other arguments and result as for `budget.keep_within`. Widths are first taken from `levels`, then from finer ones around
     the solution, until the loss falls no more.
 
+    Args:
+        losses: Per group what is lost with 0, 1, … of its worst channels gone, shape (size + 1,); None: the sum of
+            their scores.
     Raises:
         SettingError: If no widths are within the limit.
     """
@@ -106,7 +110,10 @@ def keep_optimal(
     widths = [levels(len(m), round_to, least, must, x) for m, must, x in zip(groups, stays, steps, strict=True)]
     best = None
     for _ in range(_REFINEMENTS):
-        curves = curves_from_scores(scores, groups, widths)
+        if losses is None:
+            curves = curves_from_scores(scores, groups, widths)
+        else:
+            curves = [lost[len(m) - w] for lost, m, w in zip(losses, groups, widths, strict=True)]
         found = allocate_within(len(scores), groups, widths, curves, cost, limit, _SECONDS)
         if best is not None and found.loss >= best.loss:
             break

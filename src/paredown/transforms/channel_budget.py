@@ -24,7 +24,7 @@ COSTS: dict[str, Callable[[Channels, Any, Any], AdditiveCost]] = {
 }
 #: Of a transform exactly one is given.
 BUDGETS = ("sparsity", "threshold", *COSTS)
-SCOPES = ("layer", "global", "optimal")
+SCOPES = ("layer", "global", "optimal", "measured")
 
 
 def keep_affordable(
@@ -35,19 +35,21 @@ def keep_affordable(
     scope: str,
     round_to: int = 1,
     least: int = 1,
+    losses: Sequence[np.ndarray] | None = None,
 ) -> np.ndarray:
     """The channels that stay so that at most a share of the whole network's cost is left.
 
     Args:
         share: In (0, 1].
         scores, groups, round_to, least: As for `budget.keep_share`.
-        scope: "layer", "global" or "optimal".
+        scope: Row of `SCOPES`.
+        losses: For scope "measured": per group the loss with 0, 1, … channels gone, shape (size + 1,).
     Returns:
         Boolean, shape (count,).
     """
     limit = share * cost(np.ones(len(scores), bool))
-    if scope == "optimal":
-        return keep_optimal(scores, groups, cost, limit, round_to, least)
+    if scope in ("optimal", "measured"):
+        return keep_optimal(scores, groups, cost, limit, round_to, least, losses)
     return keep_within(scores, groups, cost, limit, scope, round_to, least)
 
 
@@ -81,9 +83,9 @@ def check_budgets(given: dict[str, Any], scope: str, table: Any, owner: str) -> 
         raise SettingError(
             f"{name} must be in (0, 1]. Received: {name}={value} ({owner}). Use 0.5 to halve {_NAMES[name]}."
         )
-    if scope == "optimal" and name not in COSTS:
+    if scope in ("optimal", "measured") and name not in COSTS:
         raise SettingError(
-            f"scope 'optimal' must have one of {', '.join(COSTS)} to keep to. Received: {name}={value} ({owner}). "
+            f"scope {scope!r} must have one of {', '.join(COSTS)} to keep to. Received: {name}={value} ({owner}). "
             "Use scope='global' to rank all channels together."
         )
     _check_table(name, value, table, owner)

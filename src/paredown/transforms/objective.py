@@ -1,14 +1,16 @@
 """What a training run aims at: optimizer, loss and metrics."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import keras
-from keras import tree
+from keras import ops, tree
 
 from paredown.data import Split
 from paredown.data.checks import label_kind, last_activation
 from paredown.errors import DataError, SettingError
+from paredown.gradients import ExampleLoss, own_output_loss, per_example
 from paredown.rebuild import compile_configuration
 
 LEARNING_RATE = 1e-3
@@ -66,6 +68,52 @@ def choose(model: Any, split: Split, optimizer: str | None, loss: str | None) ->
             ["accuracy"] if len(kinds) == 1 else [["accuracy"] if k != "targets" else [] for k in kinds]
         )
     return Objective(options, origin)
+
+
+def example_loss(model: Any, split: Split) -> ExampleLoss:
+    """The loss of each example on its own, shape (n,): the one that fine-tuning on the same data would choose.
+
+    Args:
+        model: The network.
+        split: The data; without labels the network's own outputs make the loss (`own_output_loss`).
+    Raises:
+        DataError: If there is no label for some output.
+    """
+    if split.y is None:
+        return own_output_loss(model)
+    objective = choose(model, split, None, None)
+    losses = [_unreduced(loss) for loss in _for_each_output(objective.compile["loss"], model)]
+    weights = _for_each_output(objective.compile.get("loss_weights") or 1.0, model)
+
+    def loss(outputs: list, labels: list) -> Any:
+        given = zip(losses, weights, labels, outputs, strict=True)
+        return sum(weight * per_example(of(y, output)) for of, weight, y, output in given if of is not None)
+
+    return loss
+
+
+def _for_each_output(value: Any, model: Any) -> list[Any]:
+    """A setting of `compile` per output of the model: given once for all, in order, or by the outputs' names."""
+    if isinstance(value, dict):
+        return [value.get(name) for name in model.output_names]
+    return list(value) if isinstance(value, list | tuple) else [value] * len(model.outputs)
+
+
+def _unreduced(loss: Any) -> Callable | None:
+    """A loss of Keras, or a function, without the mean over the examples."""
+    known = keras.losses.get(loss)
+    if known is None:
+        return None
+    if isinstance(known, keras.losses.Loss):
+        # Made anew for this use (`compile_configuration`, `_default_losses`): it is nobody else's.
+        known.reduction = None
+        return known
+
+    def function(y: Any, output: Any) -> Any:
+        missing = len(output.shape) - len(y.shape)
+        return known(ops.expand_dims(y, -1) if missing == 1 and output.shape[-1] == 1 else y, output)
+
+    return function
 
 
 def loss_name(loss: Any) -> str:

@@ -11,14 +11,25 @@ from paredown.budget import keep_above, keep_share
 from paredown.channels import ChannelGroup, Channels
 from paredown.checks import Check, largest_difference
 from paredown.criteria import CRITERIA
-from paredown.errors import SettingError
+from paredown.data import Split
+from paredown.errors import DataError, SettingError
 from paredown.latency_table import LatencyTable
 from paredown.layer_rules import rule_for
+from paredown.moments import Moments
 from paredown.narrow import masked_outputs, narrow, removed_channels
 from paredown.network import Network
-from paredown.scoring import COMBINE, component_scores, in_one_unit
+from paredown.profiling import MacCount, profile
+from paredown.reconstruct import Refit, refit
+from paredown.scoring import COMBINE, component_scores, in_one_unit, saved_share
+from paredown.sensitivity import measured_losses
 from paredown.transform import Change, Skip, Transform, TransformResult
 from paredown.transforms.channel_budget import BUDGETS, COSTS, SCOPES, check_budgets, keep_affordable, opened
+from paredown.transforms.objective import example_loss
+
+#: About how many bytes of activations refitting may hold at once.
+REFIT_BYTES = 3_000_000_000
+#: Examples on which the outputs of narrowed networks are compared.
+MEASURED_EXAMPLES = 400
 
 
 @dataclass(frozen=True)
@@ -26,7 +37,8 @@ class PruneChannels(Transform):
     """Removes the channels that a criterion holds least worth, until a budget is met.
 
     Exactly one of `sparsity`, `threshold`, `macs`, `params` and `latency` is given. What a removed channel gave is
-    zero afterwards: the new network's outputs are those of the old one with the removed channels set to zero.
+    zero afterwards: the new network's outputs are those of the old one with the removed channels set to zero and,
+    where there are data, with the layers that read them put right (`compensate`, `reconstruct`).
 
     Args:
         criterion: A row of `criteria.CRITERIA`.
@@ -39,13 +51,25 @@ class PruneChannels(Transform):
         latency_table: A `LatencyTable` or the path of its JSON file.
         scope: "layer": all coupled layers lose the same share; "global": all channels are ranked together, scores
             divided by their layer's mean where the criterion's unit differs between layers; "optimal": of all widths
-            that macs, params or latency allows, those with the least sum of removed scores (divided likewise).
+            that macs, params or latency allows, those with the least sum of removed scores (divided likewise);
+            "measured": likewise with the least sum of losses, each measured by narrowing one group alone to a few
+            widths and comparing the network's outputs.
         round_to: Each layer keeps a multiple of so many channels (rounded up).
         min_channels: Each layer keeps at least so many.
         exclude: Names of layers whose channels all stay.
         combine: How the scores of a channel's places (coupled layers, readers) become one: "sum", "mean" or "max";
-            None: the mean where the unit is one for all layers, and the sum of all others.
+            None: the mean where the unit is one for all layers, and the sum of all others; criteria of gradients sum
+            over a channel's readers before they square.
         batch_size: Examples per step of the statistics pass.
+        cost_weight: What the network's MACs are worth in the criterion's unit: from each score goes this times the
+            share of the MACs that removing the channel alone saves (for "fisher": Theis et al. 2018,
+            arXiv:1801.05787, section 2.3). 0 looks at scores alone.
+        compensate: Where there are data, what a removed channel contributed on average goes into the bias of the layers
+            that read it (or the BatchNormalization behind them).
+        reconstruct: The layers behind removed channels are refitted by least squares, so that they give what they gave
+            before from the channels that stay; needs data, and does what `compensate` does, too.
+        examples: At most so many of the calibration data, drawn at random, are used for second moments (criteria
+            "structured_obs", "thinet", "redundancy"), measured losses and refitting.
     """
 
     name: ClassVar[str] = "prune_channels"
@@ -63,6 +87,10 @@ class PruneChannels(Transform):
     exclude: tuple[str, ...] = ()
     combine: str | None = None
     batch_size: int = 128
+    cost_weight: float = 0.0
+    compensate: bool = True
+    reconstruct: bool = False
+    examples: int = 1024
 
     def __post_init__(self):
         if isinstance(self.exclude, str):
@@ -73,7 +101,7 @@ class PruneChannels(Transform):
         object.__setattr__(self, "exclude", tuple(self.exclude))
         if isinstance(self.latency_table, dict):
             object.__setattr__(self, "latency_table", LatencyTable.from_dict(self.latency_table))
-        for name in BUDGETS:
+        for name in (*BUDGETS, "cost_weight"):
             _number(name, getattr(self, name))
         _one_of("criterion", self.criterion, CRITERIA)
         _one_of("scope", self.scope, SCOPES)
@@ -81,7 +109,11 @@ class PruneChannels(Transform):
             _one_of("combine", self.combine, COMBINE)
         given = {name: getattr(self, name) for name in BUDGETS if getattr(self, name) is not None}
         check_budgets(given, self.scope, self.latency_table, type(self).__name__)
-        for name in ("round_to", "min_channels", "batch_size"):
+        if self.cost_weight < 0:
+            raise SettingError(
+                f"cost_weight must be at least 0. Received: cost_weight={self.cost_weight} (PruneChannels)."
+            )
+        for name in ("round_to", "min_channels", "batch_size", "examples"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise SettingError(
                     f"{name} must be a whole number of at least 1. Received: {name}={getattr(self, name)} "
@@ -89,24 +121,37 @@ class PruneChannels(Transform):
                 )
 
     def apply(self, model: Any, data: Any, seed: int, teacher: Any) -> TransformResult:
+        if data is None and self.reconstruct:
+            raise DataError(
+                "reconstruct needs data to refit layers on. Received: data=None (PruneChannels). "
+                "Give Data(calibration=inputs), or leave reconstruct out."
+            )
         channels = Channels(model)
         groups = self._open_groups(channels)
-        scores = self._scores(channels, groups, data, seed)
-        keep = self._keep(channels, groups, scores, data)
+        moments = None if data is None else Moments(channels, _sample(data.calibration, self.examples, seed), seed)
+        scores = self._scores(channels, groups, data, seed, moments)
+        keep = self._keep(channels, groups, scores, data, moments)
         removed = removed_channels(channels, keep)
         changes = tuple(
             Change(path, "output channels", len(channels.outputs[path]), len(channels.outputs[path]) - len(gone))
             for path, gone in removed.items()
         )
-        return TransformResult(narrow(model, channels, keep), changes, self._skips(channels, removed), removed)
+        skips, log, reference = self._skips(channels, removed, scores), {}, None
+        if moments is not None and removed and (self.compensate or self.reconstruct):
+            refitted = self._refitted(channels, keep, moments.split, data.input_shape, seed)
+            skips += tuple(Skip(path, f"not refitted: it {why}") for path, why in refitted.skipped.items())
+            log, reference = {"refit_errors": refitted.errors}, refitted.model
+        narrowed = narrow(model if reference is None else reference, channels, keep)
+        return TransformResult(narrowed, changes, skips, removed, log, reference)
 
     def prove(self, model: Any, result: TransformResult, inputs: Sequence[np.ndarray]) -> tuple[Check, ...]:
-        """Pruned equals masked: the original with the removed channels at zero gives the same outputs.
+        """Pruned equals masked: the network (refitted, where that was asked for) with the removed channels at zero
+        gives the same outputs.
 
         Args:
             inputs: One array per network input, shape (a few, ...).
         """
-        masked = masked_outputs(Network(model), result.removed, inputs)
+        masked = masked_outputs(Network(result.reference or model), result.removed, inputs)
         pruned = masked_outputs(Network(result.model), {}, inputs)
         return (Check("pruned equals masked", largest_difference(masked, pruned), 1e-4),)
 
@@ -133,7 +178,7 @@ class PruneChannels(Transform):
             )
         return [g for g in channels.groups if not set(g.outputs) & set(self.exclude)]
 
-    def _skips(self, channels: Channels, removed: dict[str, np.ndarray]) -> tuple[Skip, ...]:
+    def _skips(self, channels: Channels, removed: dict[str, np.ndarray], scores: np.ndarray) -> tuple[Skip, ...]:
         """Why a layer lost nothing: every layer with weights, or without a rule, that is not in `removed`."""
         reasons = {}
         for group in channels.groups:
@@ -147,6 +192,8 @@ class PruneChannels(Transform):
                     reasons.setdefault(path, "its channels can only go all together")
                 elif group.size <= self.min_channels:
                     reasons.setdefault(path, f"has {group.size} channels, of which {self.min_channels} must stay")
+                elif not np.isfinite(scores[group.components]).any():
+                    reasons.setdefault(path, f"criterion {self.criterion!r} gives its channels no score")
                 else:
                     reasons.setdefault(path, f"the budget takes none of its {group.size} channels")
         reasons |= channels.why_pinned() | channels.barriers
@@ -159,15 +206,29 @@ class PruneChannels(Transform):
         }
         return tuple(treated.values())
 
-    def _scores(self, channels: Channels, groups: list[ChannelGroup], data: Any, seed: int) -> np.ndarray:
+    def _refitted(self, channels: Channels, keep: np.ndarray, split: Split, input_shape: tuple, seed: int) -> Refit:
+        """The network with its layers refitted on as many of the examples as fit into memory."""
+        peak = profile(channels.network.model, input_shape).peak_activation_bytes
+        split = split.take(max(16, REFIT_BYTES // (2 * max(1, peak))))
+        return refit(channels.network.model, channels, keep, split, self.reconstruct, seed)
+
+    def _scores(self, channels: Channels, groups: list[ChannelGroup], data: Any, seed: int, moments: Any) -> np.ndarray:
         """The score of each component, shape (channels.count,)."""
-        scores = component_scores(channels, self.criterion, data, seed, self.combine, self.batch_size)
+        loss = None
+        if data is not None and CRITERIA[self.criterion].reads == "gradients":
+            loss = example_loss(channels.network.model, data.calibration)
+        scores = component_scores(channels, self.criterion, data, seed, self.combine, self.batch_size, loss, moments)
         # A threshold is in the criterion's own unit; a ranking over layers needs one unit for all.
-        if self.scope != "layer" and self.threshold is None and not CRITERIA[self.criterion].comparable:
-            return in_one_unit(scores, groups)
+        if self.scope in ("global", "optimal") and self.threshold is None and not CRITERIA[self.criterion].comparable:
+            scores = in_one_unit(scores, groups)
+        if self.cost_weight:
+            count = MacCount(channels, data.input_shape if data else None)
+            scores = scores - self.cost_weight * saved_share(count, channels)
         return scores
 
-    def _keep(self, channels: Channels, groups: list[ChannelGroup], scores: np.ndarray, data: Any) -> np.ndarray:
+    def _keep(
+        self, channels: Channels, groups: list[ChannelGroup], scores: np.ndarray, data: Any, moments: Any
+    ) -> np.ndarray:
         members = [group.components for group in groups]
         limits = (self.round_to, self.min_channels)
         if self.threshold is not None:
@@ -176,7 +237,23 @@ class PruneChannels(Transform):
             return keep_share(scores, members, self.sparsity, self.scope, *limits)
         ((cost, share),) = [(COSTS[name], getattr(self, name)) for name in COSTS if getattr(self, name) is not None]
         counted = cost(channels, data.input_shape if data else None, self.latency_table)
-        return keep_affordable(counted, share, scores, members, self.scope, *limits)
+        losses = None
+        if self.scope == "measured":
+            if moments is None:
+                raise DataError(
+                    "scope 'measured' needs data to measure losses on. Received: data=None (PruneChannels). "
+                    "Give Data(calibration=inputs), or use scope='optimal'."
+                )
+            few = moments.split.take(MEASURED_EXAMPLES)
+            consumers = list(moments.consumers.values())
+            losses = measured_losses(channels, groups, scores, consumers, few, self.reconstruct)
+        return keep_affordable(counted, share, scores, members, self.scope, *limits, losses)
+
+
+def _sample(split: Split, count: int, seed: int) -> Split:
+    """At most so many examples, drawn without order."""
+    chosen = np.random.default_rng(seed).permutation(len(split))[:count]
+    return split.part(np.sort(chosen))
 
 
 def _one_of(name: str, value: str, known: Any) -> None:
