@@ -9,9 +9,11 @@ import yaml
 
 from paredown import Recipe
 from paredown.demo import recipe
+from paredown.experiments import EXPERIMENTS
 from paredown.experiments.experiment import run_experiment
 
 ROOT = Path(__file__).parent.parent
+RESULTS = sorted((ROOT / "docs" / "results").glob("*.md"))
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 
 
@@ -64,3 +66,13 @@ def test_the_experiment_of_the_page_runs(tmp_path, monkeypatch):
     page = run_experiment(module.EXPERIMENT, tmp_path).read_text(encoding="utf-8")
     assert "| 8 | 13.50 ± 1.00 |" in page
     assert (tmp_path / "my-question-error.png").exists()
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.name)
+def test_pages_of_results_name_commands_that_exist(path):
+    text = path.read_text(encoding="utf-8")
+    scripts = re.findall(r"python (benchmarks/\w+\.py)", text)
+    commands = re.findall(r"paredown experiment ([\w-]+)", text)
+    assert scripts or commands, "the page does not say what made it"
+    assert [script for script in scripts if not (ROOT / script).exists()] == []
+    assert [name for name in commands if name not in EXPERIMENTS] == []
