@@ -10,9 +10,11 @@ import yaml
 from paredown import Recipe
 from paredown.criteria import CRITERIA
 from paredown.demo import recipe
+from paredown.experiments import EXPERIMENTS
 from paredown.experiments.experiment import run_experiment
 
 ROOT = Path(__file__).parent.parent
+RESULTS = sorted((ROOT / "docs" / "results").glob("*.md"))
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 
 
@@ -73,3 +75,13 @@ def test_the_page_of_criteria_has_every_row():
     )
     words = {"kernel": "weights", "scale": "weights"}
     assert dict(rows) == {name: words.get(row.reads, row.reads) for name, row in CRITERIA.items()}
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.name)
+def test_pages_of_results_name_commands_that_exist(path):
+    text = path.read_text(encoding="utf-8")
+    scripts = re.findall(r"python (benchmarks/\w+\.py)", text)
+    commands = re.findall(r"paredown experiment ([\w-]+)", text)
+    assert scripts or commands, "the page does not say what made it"
+    assert [script for script in scripts if not (ROOT / script).exists()] == []
+    assert [name for name in commands if name not in EXPERIMENTS] == []

@@ -1,5 +1,7 @@
 """The same contract over networks that nobody wrote: chains and branches drawn at random."""
 
+import os
+
 import keras
 import numpy as np
 from hypothesis import HealthCheck, given, settings
@@ -18,6 +20,8 @@ from paredown.channels import Channels
 from paredown.rebuild import rebuild
 from paredown.transforms.prune_channels import PruneChannels
 
+#: How many networks are drawn; the tests of other backends, which compile more slowly, ask for fewer.
+_EXAMPLES = int(os.environ.get("PAREDOWN_RANDOM_NETWORKS", "40"))
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 _WIDTHS = st.sampled_from([1, 2, 3, 4, 6, 8])
 _ACTIVATIONS = st.sampled_from(["relu", "sigmoid", "tanh", "linear", "hard_silu", "relu6", "softplus", "elu"])
@@ -187,7 +191,7 @@ def assert_contract(model, sparsity, seed):
 
 
 @given(st.data(), st.sampled_from([0.3, 0.5, 0.8]), st.integers(0, 9))
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=_SLOW)
+@settings(max_examples=_EXAMPLES, deadline=None, derandomize=True, suppress_health_check=_SLOW)
 def test_random_networks_keep_the_contract(data, sparsity, seed):
     keras.utils.clear_session(free_memory=False)
     assert_contract(drawn(data.draw), sparsity, seed)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 from keras import tree
 from keras.src.saving.serialization_lib import SafeModeScope
 
@@ -42,7 +43,8 @@ def from_config(operation: Any, config: dict) -> Any:
 def copy_weights(call: Call, new: Any) -> None:
     """Gives the new layer the values of all the old one's variables."""
     for before, after in zip(call.operation.variables, new.variables, strict=True):
-        after.assign(before)
+        # A copy: JAX's arrays would be shared, and training the one gives away the memory of both.
+        after.assign(np.array(keras.ops.convert_to_numpy(before)))
     if hasattr(new, "finalize_state"):
         # Normalization works with constants that it makes of its variables.
         new.finalize_state()
