@@ -36,7 +36,7 @@ def test_the_pruned_file_equals_the_masked_network(name, tmp_path):
     model = randomize(CASES[name]())
     inputs = [np.random.default_rng(0).uniform(0, 1, (3, *model.input_shape[1:])).astype("float32")]
     result = PRUNE(model)
-    with masked(model, result.removed):
+    with masked(model, result.removed, result.inside):
         expected = run(model, inputs)
     export_litert(result.model, tmp_path / "pruned.tflite")
     outputs = LiteRTRunner(tmp_path / "pruned.tflite").run(tuple(inputs))

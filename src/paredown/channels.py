@@ -48,7 +48,9 @@ class Channels:
     Attributes:
         reads: Layer path -> component of each input channel of its weights, shape (in,).
         rest: Layer path -> value of each of them where it was removed, shape (in,).
-        outputs: Layer path -> component of each output channel, for every layer with weights, shape (out,).
+        outputs: Layer path -> component of each output channel, for every layer with weights, shape (out,). What is
+            inside a layer has a key of its own ("attention/heads").
+        inside: Those keys of `outputs` -> the path of their layer.
         moves: The calls that only move channels.
         barriers: Path of a layer or operation that was not followed -> why; what it reads must stay.
         reasons: Component -> why it must stay. Component 0 stands for network inputs and constants.
@@ -71,6 +73,7 @@ class Channels:
         self.reads = {path: component[flow.labels] for path, flow in trace.reads.items()}
         self.rest = {path: flow.rest for path, flow in trace.reads.items()}
         self.outputs = {path: component[labels] for path, labels in trace.outputs.items()}
+        self.inside = dict(trace.inside)
         self.moves = [Move(c, [component[x] for x in a], [component[x] for x in b]) for c, a, b in trace.moves]
 
     @property

@@ -30,29 +30,40 @@ _PARAMETERS = ("scale", "offset", "x_min", "x_max")
 
 def channel_axis(layer: Any, rank: int) -> int:
     """The axis of the channels in the layer's tensors."""
+    if isinstance(layer, keras.layers.TimeDistributed):
+        return channel_axis(layer.layer, rank - 1) + 1  # behind the axis of time
     axis = getattr(layer, "axis", None)
     if isinstance(layer, keras.layers.BatchNormalization) and isinstance(axis, int):
         return axis % rank
     return 1 if getattr(layer, "data_format", None) == "channels_first" else rank - 1
 
 
-def _mixes(layer: Any) -> bool:
+def mixes(layer: Any, name: str = "activation") -> bool:
     """Whether the layer's activation is not known to be element-wise; a function is known by its name and its home."""
-    activation = getattr(layer, "activation", None)
+    activation = getattr(layer, name, None)
     if activation is None or type(activation) in _ELEMENTWISE_LAYERS:
         return False
     home = getattr(activation, "__module__", "").partition(".")[0]
     return getattr(activation, "__name__", None) not in _ELEMENTWISE or home not in _BACKENDS
 
 
-def _outputs(call: Call) -> list[Flow]:
+def constant_flows(call: Call) -> list[Flow]:
+    """Outputs that carry no removable channel."""
     return [constant(len(tensor.shape)) for tensor in call.outputs]
 
 
 def _channels(call: Call, flow: Flow, trace: Trace) -> tuple[np.ndarray, np.ndarray]:
     """Labels and rest (channels,) of the call's first input; one channel is one label at every position."""
     shape = call.inputs[0].shape
-    axis = channel_axis(call.operation, len(shape))
+    return _on_axis(channel_axis(call.operation, len(shape)), shape, flow, trace)
+
+
+def last_axis(tensor: Any, flow: Flow, trace: Trace) -> tuple[np.ndarray, np.ndarray]:
+    """The same for any tensor whose channels are on its last axis."""
+    return _on_axis(len(tensor.shape) - 1, tensor.shape, flow, trace)
+
+
+def _on_axis(axis: int, shape: Sequence, flow: Flow, trace: Trace) -> tuple[np.ndarray, np.ndarray]:
     others = tuple(a for a in range(len(shape)) if a != axis)
     labels = trace.unify_along(others, flow.labels, _BORDER).reshape(-1)
     rest = constant_along(others, flow.rest).reshape(-1)
@@ -93,7 +104,7 @@ def make(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
     if getattr(layer, "groups", 1) > 1:
         trace.pin(labels, f"{call.path} is a grouped convolution")
         trace.pin(own, "grouped convolution")
-    if _mixes(layer):
+    if mixes(layer):
         trace.pin(own, _MIXED)
     return [along(axis, len(shape), own)]
 
@@ -120,7 +131,7 @@ def depthwise(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
     labels, rest = _channels(call, flows[0], trace)
     trace.read(call.path, labels, rest)
     out = np.repeat(labels, layer.depth_multiplier)
-    if _mixes(layer):
+    if mixes(layer):
         trace.pin(out, _MIXED)
     trace.carry(call.path, out)
     rank = len(call.outputs[0].shape)
@@ -139,14 +150,21 @@ def pins(reason: str) -> Callable:
         trace.barriers[call.path] = reason
         for given in flows:
             trace.pin(given.labels, f"{call.path}: {reason}")
-        return _outputs(call)
+        return constant_flows(call)
 
     return flow
 
 
+def fill(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
+    """A constant in the shape of its input, which must keep that shape."""
+    for given in flows:
+        trace.pin(given.labels, f"{call.path} takes its shape")
+    return constant_flows(call)
+
+
 def elementwise(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
     """One output element from one input element; the rest is what the layer itself makes of it."""
-    if _mixes(call.operation):
+    if mixes(call.operation):
         return pins(_MIXED)(call, flows, trace)
     per_channel = any(np.size(getattr(call.operation, name, 0)) > 1 for name in _PARAMETERS)
     if per_channel or len(flows) > 1 or call.outputs[0].shape != call.inputs[0].shape:

@@ -5,6 +5,8 @@ Everything that follows a network from its inputs to its outputs is one `walk`; 
 knows how Keras keeps its graph.
 """
 
+import contextlib
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +14,7 @@ from typing import Any
 
 import keras
 from keras import tree
+from keras.src.ops.symbolic_arguments import SymbolicArguments
 
 from paredown.errors import ModelError
 
@@ -46,11 +49,28 @@ class Call:
         """The call's positional and keyword arguments, symbolic tensors in their places."""
         return self._arguments.args, self._arguments.kwargs
 
-    def infer(self, args: tuple, kwargs: dict) -> list[Any]:
-        """What the operation gives on arrays at inference, whatever `training` its call was written with."""
-        if "training" in getattr(self.operation, "_call_context_args", ()):
+    @property
+    def named(self) -> dict[str, Any]:
+        """The call's arguments by the names that the operation's `call` gives them."""
+        args, kwargs = self.arguments
+        return inspect.signature(self.operation.call).bind(*args, **kwargs).arguments
+
+    def within(self, operation: Any, inputs: Sequence[Any], outputs: Sequence[Any]) -> "Call":
+        """The call of an operation that a wrapper makes inside this call, with the same path."""
+        return Call(operation, self.path, tuple(inputs), tuple(outputs), None, SymbolicArguments(*inputs))
+
+    def infer(self, args: tuple, kwargs: dict, weights: dict[int, Any] | None = None) -> list[Any]:
+        """What the operation gives on arrays at inference, whatever `training` its call was written with.
+
+        Args:
+            weights: `id` of a variable of the layer -> the value to use in its place.
+        """
+        operation = self.operation
+        if "training" in getattr(operation, "_call_context_args", ()):
             kwargs = {**kwargs, "training": False}
-        return tree.flatten(self.operation(*args, **kwargs))
+        replaced = [(v, weights[id(v)]) for v in operation.variables if id(v) in weights] if weights else []
+        with keras.StatelessScope(replaced) if replaced else contextlib.nullcontext():
+            return tree.flatten(operation(*args, **kwargs))
 
     @property
     def is_layer(self) -> bool:

@@ -30,7 +30,7 @@ def from_config(operation: Any, config: dict) -> Any:
     try:
         # What is copied is loaded already: whether its code may run was decided then.
         with SafeModeScope(False):
-            return type(operation).from_config(config)
+            return type(operation).from_config(_unbuilt(config))
     except (TypeError, ValueError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(
@@ -39,10 +39,17 @@ def from_config(operation: Any, config: dict) -> Any:
         ) from error
 
 
-def copy_weights(call: Call, new: Any) -> None:
-    """Gives the new layer the values of all the old one's variables."""
+def _unbuilt(config: Any) -> Any:
+    """The config without the shapes with which layers inside it were built: the new ones may differ."""
+    if isinstance(config, dict):
+        return {key: _unbuilt(value) for key, value in config.items() if key != "build_config"}
+    return type(config)(map(_unbuilt, config)) if type(config) in (list, tuple) else config
+
+
+def copy_weights(call: Call, new: Any, instead: dict[int, Any] | None = None) -> None:
+    """Gives the new layer the values of all the old one's variables, or those of `instead` (by the variable's id)."""
     for before, after in zip(call.operation.variables, new.variables, strict=True):
-        after.assign(before)
+        after.assign((instead or {}).get(id(before), before))
     if hasattr(new, "finalize_state"):
         # Normalization works with constants that it makes of its variables.
         new.finalize_state()
@@ -172,12 +179,17 @@ def _input_like(tensor: Any, shape: tuple) -> Any:
 @contextlib.contextmanager
 def _no_random_values(layer: Any) -> Iterator[None]:
     """Builds the layer without drawing initial values that would be overwritten at once."""
-    names = [name for name in vars(layer) if name.endswith("_initializer") and getattr(layer, name) is not None]
-    kept = {name: getattr(layer, name) for name in names}
-    for name in names:
-        setattr(layer, name, keras.initializers.Zeros())
+    inner = layer._flatten_layers() if isinstance(layer, keras.layers.Layer) else [layer]
+    kept = [
+        (part, name, initializer)
+        for part in inner
+        for name, initializer in vars(part).items()
+        if name.endswith("_initializer") and initializer is not None
+    ]
+    for part, name, _ in kept:
+        setattr(part, name, keras.initializers.Zeros())
     try:
         yield
     finally:
-        for name, initializer in kept.items():
-            setattr(layer, name, initializer)
+        for part, name, initializer in kept:
+            setattr(part, name, initializer)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import keras
 import numpy as np
 
 from paredown.budget import keep_above, keep_share, keep_within
@@ -12,12 +11,13 @@ from paredown.channels import ChannelGroup, Channels
 from paredown.checks import Check, largest_difference
 from paredown.criteria import CRITERIA, Criterion
 from paredown.errors import DataError, SettingError
-from paredown.layer_rules import rule_for, weight_axes
-from paredown.narrow import masked_outputs, narrow, removed_channels
-from paredown.network import Call, Network
+from paredown.layer_rules import rule_for
+from paredown.narrow import masked_outputs, narrow, removed_channels, removed_inside
+from paredown.network import Network
 from paredown.profiling.cost import MacCount
 from paredown.statistics import activation_statistics
 from paredown.transform import Change, Skip, Transform, TransformResult
+from paredown.weight_places import made_by
 
 _BUDGETS = ("sparsity", "threshold", "macs")
 
@@ -94,12 +94,10 @@ class PruneChannels(Transform):
         groups = self._open_groups(channels)
         scores = self._scores(channels, groups, data, seed)
         keep = self._keep(channels, groups, scores, data)
-        removed = removed_channels(channels, keep)
-        changes = tuple(
-            Change(path, "output channels", len(channels.outputs[path]), len(channels.outputs[path]) - len(gone))
-            for path, gone in removed.items()
-        )
-        return TransformResult(narrow(model, channels, keep), changes, self._skips(channels, removed), removed)
+        removed, inside = removed_channels(channels, keep), removed_inside(channels, keep)
+        changes = tuple(_change(channels, path, len(gone)) for path, gone in {**removed, **inside}.items())
+        skips = self._skips(channels, removed, inside)
+        return TransformResult(narrow(model, channels, keep), changes, skips, removed, inside)
 
     def prove(self, model: Any, result: TransformResult, inputs: Sequence[np.ndarray]) -> tuple[Check, ...]:
         """Pruned equals masked: the original with the removed channels at zero gives the same outputs.
@@ -107,27 +105,33 @@ class PruneChannels(Transform):
         Args:
             inputs: One array per network input, shape (a few, ...).
         """
-        masked = masked_outputs(Network(model), result.removed, inputs)
+        masked = masked_outputs(Network(model), {**result.removed, **result.inside}, inputs)
         pruned = masked_outputs(Network(result.model), {}, inputs)
         return (Check("pruned equals masked", largest_difference(masked, pruned), 1e-4),)
 
     def _open_groups(self, channels: Channels) -> list[ChannelGroup]:
         """The groups that may lose channels."""
-        unknown = set(self.exclude) - set(channels.outputs)
+        unknown = set(self.exclude) - set(channels.outputs) - set(channels.inside.values())
         if unknown:
             raise SettingError(
                 f"exclude must name layers that make or carry channels. Received: {sorted(unknown)} (PruneChannels). "
                 f"The network has: {', '.join(list(channels.outputs)[:8])}, …"
             )
-        return [g for g in channels.groups if not set(g.outputs) & set(self.exclude)]
+        return [g for g in channels.groups if not self._excluded(channels, g)]
 
-    def _skips(self, channels: Channels, removed: dict[str, np.ndarray]) -> tuple[Skip, ...]:
+    def _excluded(self, channels: Channels, group: ChannelGroup) -> set[str]:
+        """Those layers of the group, by their paths or as the layers around what is in it, that are excluded."""
+        return {path for key in group.outputs for path in (key, channels.inside.get(key, key))} & set(self.exclude)
+
+    def _skips(
+        self, channels: Channels, removed: dict[str, np.ndarray], inside: dict[str, np.ndarray]
+    ) -> tuple[Skip, ...]:
         """Why a layer lost nothing: every layer with weights, or without a rule, that is not in `removed`."""
         reasons = {}
         for group in channels.groups:
-            excluded = set(group.outputs) & set(self.exclude)
+            excluded = self._excluded(channels, group)
             for path in group.outputs:
-                if path in self.exclude:
+                if path in self.exclude or channels.inside.get(path) in self.exclude:
                     reasons[path] = "excluded"
                 elif excluded:
                     reasons[path] = f"coupled with {min(excluded)}, which is excluded"
@@ -138,6 +142,10 @@ class PruneChannels(Transform):
                 else:
                     reasons.setdefault(path, f"the budget takes none of its {group.size} channels")
         reasons |= channels.why_pinned() | channels.barriers
+        for part, path in channels.inside.items():
+            name, own = part.removeprefix(f"{path}/"), reasons.get(path)
+            reason = f"{len(inside[part])} removed" if part in inside else reasons[part]
+            reasons[path] = f"{name}: {reason}" + (f"; output channels: {own}" if own else "")
         treated = {
             call.path: Skip(call.path, reasons[call.path])
             for call in channels.network.all_calls()
@@ -207,8 +215,8 @@ def _scored_places(
         everything = np.arange(channels.count)
         return [(everything, criterion.score(channels.count, generator))]
     if criterion.reads == "kernel":
-        made = [(call, _made_by(call)) for call in _unique_calls(channels)]
-        return [(channels.outputs[call.path], criterion.score(kernel)) for call, kernel in made if kernel is not None]
+        made = {name: kernel for call in channels.network.all_calls() for name, kernel in made_by(call).items()}
+        return [(channels.outputs[n], criterion.score(kernel)) for n, kernel in made.items() if n in channels.outputs]
     if data is None:
         raise DataError(
             f"criterion {name!r} needs data to run the network on. Received: data=None (PruneChannels). "
@@ -218,26 +226,11 @@ def _scored_places(
     return [(channels.reads[path], criterion.score(activations)) for path, activations in seen.items()]
 
 
-def _unique_calls(channels: Channels) -> list[Call]:
-    calls = {call.path: call for call in channels.network.all_calls() if call.path in channels.outputs}
-    return list(calls.values())
-
-
-def _made_by(call: Call) -> np.ndarray | None:
-    """The weights that make each output channel, shape (weights per channel, channels); None where none do."""
-    rule = rule_for(call.operation)
-    if rule is None:
-        return None
-    for weight in reversed(call.operation.weights):
-        axes = weight_axes(rule, weight)
-        if weight.name.endswith(("kernel", "embeddings")) and ("o" in axes or "m" in axes):
-            value = keras.ops.convert_to_numpy(weight)
-            if "o" in axes:
-                value = np.moveaxis(value, axes.index("o"), -1)
-            # A depthwise kernel [h, w, i, m] makes channel i * m + k.
-            size = value.shape[-1] if "o" in axes else value.shape[-2] * value.shape[-1]
-            return value.reshape(-1, size)
-    return None
+def _change(channels: Channels, path: str, gone: int) -> Change:
+    """What happened to a layer's output channels, or to what is inside it (heads, say)."""
+    layer, size = channels.inside.get(path), len(channels.outputs[path])
+    what = "output channels" if layer is None else path.removeprefix(f"{layer}/").replace("_", " ")
+    return Change(layer or path, what, size, size - gone)
 
 
 def _one_of(name: str, value: str, known: Any) -> None:

@@ -1,0 +1,94 @@
+"""Which axis of which weight of a layer carries which channels: the table's rows, with a layer's parts resolved."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from paredown.layer_rules import rule_for
+from paredown.network import Call
+from paredown.parts import Part, key
+
+
+@dataclass(frozen=True)
+class Place:
+    """One weight.
+
+    Args:
+        weight: The variable.
+        axes: Its axes, e.g. ("h", "w", "i", "o"); see `layer_rules`.
+        owner: The layer that multiplies with it: the layer itself, or one inside it.
+        reads: Key in `Channels.reads` for axes "i" and "im".
+        makes: Key in `Channels.outputs` for axes "o", "4o" and the like.
+        own: Key in `Channels.outputs` for axis "r".
+        at: At the positions of which tensor it multiplies; see `parts.Part`.
+    """
+
+    weight: Any
+    axes: tuple[str, ...]
+    owner: Any
+    reads: str
+    makes: str
+    own: str
+    at: str | None
+
+    @property
+    def is_kernel(self) -> bool:
+        return self.weight.name.endswith("kernel")
+
+
+def places(call: Call) -> list[Place]:
+    """The weights of a layer with a row, in the order of the layer's own list; none where it has no row."""
+    rule = rule_for(call.operation)
+    if rule is None or not call.is_layer:
+        return []
+    parts = rule.parts(call.operation) if rule.parts else (Part(call.operation, rule.weights, at=rule.macs_at),)
+    found = {}
+    for part in parts:
+        reads, makes, own = (key(call.path, name) for name in (part.reads, part.makes, part.own))
+        for weight in part.owner.weights:
+            found[id(weight)] = Place(weight, _axes(part, weight), part.owner, reads, makes, own, part.at)
+    return [found[id(weight)] for weight in call.operation.weights if id(weight) in found]
+
+
+def blocks(letter: str) -> int:
+    """How many blocks of output channels an axis holds, one behind the other: 4 for "4o", 1 for "o", 0 for others."""
+    return int(letter[:-1] or 1) if letter.endswith("o") else 0
+
+
+def made_by(call: Call) -> dict[str, np.ndarray]:
+    """The weights that make each channel of a layer, or inside it.
+
+    Returns:
+        Key in `Channels.outputs` -> shape (weights per channel, channels); where several kernels make the same
+        channels (of a recurrent layer, of the two halves of a Bidirectional one) they stand below each other.
+    """
+    kernels: dict[str, list[np.ndarray]] = {}
+    for place in places(call):
+        if place.weight.name.endswith(("kernel", "embeddings")) and any(map(blocks, place.axes)):
+            kernels.setdefault(place.makes, []).append(_by_channel(place))
+    for place in places(call):
+        if place.is_kernel and "m" in place.axes and place.makes not in kernels:
+            # A depthwise kernel [h, w, i, m] makes channel i * m + k.
+            value = keras.ops.convert_to_numpy(place.weight)
+            kernels[place.makes] = [value.reshape(-1, value.shape[-2] * value.shape[-1])]
+    return {name: np.concatenate(values) for name, values in kernels.items()}
+
+
+def _by_channel(place: Place) -> np.ndarray:
+    """A kernel as [weights per channel, channels]."""
+    axis = next(a for a, letter in enumerate(place.axes) if blocks(letter))
+    value = np.moveaxis(keras.ops.convert_to_numpy(place.weight), axis, -1)
+    value = value.reshape(-1, blocks(place.axes[axis]), value.shape[-1] // blocks(place.axes[axis]))
+    return value.reshape(-1, value.shape[-1])
+
+
+def _axes(part: Part, weight: Any) -> tuple[str, ...]:
+    """The axes of one weight, e.g. ("h", "w", "i", "o"); "" where it carries no channel."""
+    axes = part.weights.get(weight.name, "...").split()
+    rank = len(weight.shape)
+    if "..." in axes:
+        at = axes.index("...")
+        axes[at : at + 1] = [""] * (rank - len(axes) + 1)
+    return tuple(axes)
