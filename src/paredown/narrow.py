@@ -15,7 +15,7 @@ from paredown.layer_rules import rule_for
 from paredown.network import Call, Network
 from paredown.parts import key
 from paredown.rebuild import copied, copy_weights, from_config, rebuild
-from paredown.weight_places import Place, blocks, places
+from paredown.weight_places import Place, along, places
 
 
 def narrow(model: Any, channels: Channels, keep: np.ndarray) -> keras.Model:
@@ -84,34 +84,19 @@ def sliced_weights(call: Call, channels: Channels, keep: np.ndarray) -> dict[int
     result = {}
     for place in places(call):
         value = keras.ops.convert_to_numpy(place.weight)
-        kept_in = keep[channels.reads[place.reads]] if place.reads in channels.reads else None
-        if place.weight.name == "bias" and place.axes == ("o",) and kept_in is not None:
-            value = value + _constant_input(place, channels, kept_in)
-        for axis, letter in enumerate(place.axes):
-            kept = _kept(letter, place, value.shape[axis], channels, keep)
-            # A size of 1 on a channel axis is shared by all channels (PReLU with shared axes).
-            if kept is not None and value.shape[axis] == kept.size:
-                value = np.compress(kept, value, axis)
+        if place.weight.name == "bias" and place.axes == ("o",) and place.reads in channels.reads:
+            value = value + _constant_input(place, channels, keep)
+        for axis in range(value.ndim):
+            components = along(place, axis, channels)
+            if components is not None:
+                value = np.compress(keep[components], value, axis)
         result[id(place.weight)] = value
     return result
 
 
-def _kept(letter: str, place: Place, size: int, channels: Channels, keep: np.ndarray) -> np.ndarray | None:
-    """Which of an axis's `size` places stay, boolean; None where all do."""
-    if letter in ("i", "im") and not (letter == "im" and place.weight.name == "bias"):
-        if place.reads not in channels.reads:
-            return None
-        kept = keep[channels.reads[place.reads]]
-        return np.repeat(kept, size // max(1, kept.size)) if letter == "im" else kept
-    made = place.own if letter == "r" else place.makes
-    if (letter not in ("r", "im") and not blocks(letter)) or made not in channels.outputs:
-        return None
-    return np.tile(keep[channels.outputs[made]], max(1, blocks(letter)))
-
-
-def _constant_input(place: Place, channels: Channels, kept_in: np.ndarray) -> np.ndarray | float:
+def _constant_input(place: Place, channels: Channels, keep: np.ndarray) -> np.ndarray | float:
     """What removed input channels add to each output, where their rest is not zero: [o] = [i] @ sum of [..., i, o]."""
-    rest = np.where(kept_in, 0, channels.rest[place.reads])
+    rest = np.where(keep[channels.reads[place.reads]], 0, channels.rest[place.reads])
     if not rest.any():
         return 0.0
     kernel = keras.ops.convert_to_numpy(place.owner.kernel)

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from paredown.channels import Channels
 from paredown.layer_rules import rule_for
 from paredown.network import Call
 from paredown.parts import Part, key
@@ -55,6 +56,24 @@ def places(call: Call) -> list[Place]:
 def blocks(letter: str) -> int:
     """How many blocks of output channels an axis holds, one behind the other: 4 for "4o", 1 for "o", 0 for others."""
     return int(letter[:-1] or 1) if letter.endswith("o") else 0
+
+
+def along(place: Place, axis: int, channels: Channels) -> np.ndarray | None:
+    """The component of each place along one axis of a weight, shape (size,); None where it carries no channels."""
+    letter, size = place.axes[axis], place.weight.shape[axis]
+    if letter in ("i", "im") and place.weight.name != "bias":
+        components = channels.reads.get(place.reads)
+        times = size // max(1, components.size) if letter == "im" and components is not None else 1
+        components = None if components is None else np.repeat(components, times)
+    elif letter == "r":
+        components = channels.outputs.get(place.own)
+    elif letter == "im" or blocks(letter):
+        components = channels.outputs.get(place.makes)
+        components = None if components is None else np.tile(components, max(1, blocks(letter)))
+    else:
+        components = None
+    # A size of 1 on a channel axis is shared by all channels (PReLU with shared axes).
+    return components if components is not None and components.size == size else None
 
 
 def made_by(call: Call) -> dict[str, np.ndarray]:

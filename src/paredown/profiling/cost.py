@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 
+from paredown.allocation import AdditiveCost, CostTerm
 from paredown.channels import Channels
 from paredown.errors import SettingError
 from paredown.flows import channel_axis
@@ -25,7 +25,7 @@ class Term:
 
     Args:
         path: The layer.
-        over: Whose channels are combined: keys of `Channels`, such as ("reads", "conv") and ("outputs", "conv"). The
+        over: Whose channels are combined, two at most: keys of `Channels`, such as ("reads", "conv") and ("outputs", "conv"). The
             same one twice is a square: a recurrent layer's units, each of which reads all.
         channels: The number of combinations with all channels kept.
     """
@@ -135,8 +135,8 @@ def _tensors(*values: Any) -> list[Any]:
     return [v for v in keras.tree.flatten(values) if isinstance(v, keras.KerasTensor)]
 
 
-class MacCount:
-    """The MACs of a network with some of its channels.
+class MacCount(AdditiveCost):
+    """The MACs of one example with some of a network's channels: `MacCount(channels)(keep)`.
 
     Args:
         channels: The network with its channels.
@@ -145,17 +145,11 @@ class MacCount:
 
     def __init__(self, channels: Channels, input_shape: tuple[int, ...] | None = None):
         shapes = Shapes(channels.network, input_shape)
-        self._channels = channels
-        self._terms = [term for call in channels.network.all_calls() for term in mac_terms(call, shapes) or []]
+        terms = [term for call in channels.network.all_calls() for term in mac_terms(call, shapes) or []]
+        super().__init__([_counted(term, channels) for term in terms])
 
-    def __call__(self, keep: np.ndarray) -> int:
-        """MACs of one example.
 
-        Args:
-            keep: Boolean, shape (channels.count,).
-        """
-        left = {
-            **{("reads", path): int(keep[c].sum()) for path, c in self._channels.reads.items()},
-            **{("outputs", path): int(keep[c].sum()) for path, c in self._channels.outputs.items()},
-        }
-        return sum(t.factor * math.prod(left[place] for place in t.over) for t in self._terms)
+def _counted(term: Term, channels: Channels) -> CostTerm:
+    places = {"reads": channels.reads, "outputs": channels.outputs}
+    first, second = (*(places[side][key] for side, key in term.over), None, None)[:2]
+    return CostTerm(term.path, term.factor, first, second)
