@@ -14,7 +14,8 @@ from paredown.transform import TransformResult
 from sequence_params import PARAMS
 
 TOLERANCE = 1e-5
-RECURRENT = (keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN)
+RECURRENT = (keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN, keras.layers.ConvLSTM1D)
+RECURRENT += (keras.layers.ConvLSTM2D, keras.layers.ConvLSTM3D)
 
 
 def layer_at(model: Any, path: str) -> Any:
@@ -53,7 +54,7 @@ def masked(model: Any, removed: dict[str, np.ndarray], inside: dict[str, np.ndar
         path, _, name = key.rpartition("/")
         layer = layer_at(model, path)
         if name == "heads":
-            silenced += _silence(layer._output_dense.kernel, indices)
+            silenced += _silence(layer._output_dense.kernel, indices, axis=0)
         elif name == "units":
             silenced += _silence(layer.forward_layer.cell.recurrent_kernel, indices)
             silenced += _silence(layer.backward_layer.cell.recurrent_kernel, indices)
@@ -72,11 +73,11 @@ def masked(model: Any, removed: dict[str, np.ndarray], inside: dict[str, np.ndar
             weight.assign(value)
 
 
-def _silence(weight: Any, rows: np.ndarray) -> list[tuple[Any, np.ndarray]]:
+def _silence(weight: Any, rows: np.ndarray, axis: int = -2) -> list[tuple[Any, np.ndarray]]:
     """Zeroes rows of a weight; returns it with its former value."""
     before = np.array(keras.ops.convert_to_numpy(weight))
     after = before.copy()
-    after[rows] = 0
+    np.moveaxis(after, axis, 0)[rows] = 0
     weight.assign(after)
     return [(weight, before)]
 

@@ -215,5 +215,7 @@ def attention_of_channels():
 @network
 def conv_lstm():
     i = keras.Input((3, 6, 6, 2))
-    x = layers.ConvLSTM2D(4, 3, return_sequences=True)(layers.TimeDistributed(layers.Conv2D(5, 1))(i))
-    return i, layers.Dense(2)(layers.GlobalAveragePooling3D()(x))
+    x = layers.TimeDistributed(layers.Conv2D(5, 1))(i)
+    x = layers.ConvLSTM2D(4, 3, return_sequences=True, padding="same", strides=2)(x)
+    x = layers.BatchNormalization()(layers.ConvLSTM2D(5, 2, use_bias=False)(x))
+    return i, layers.Dense(2)(layers.ConvLSTM1D(4, 2, go_backwards=True)(x))

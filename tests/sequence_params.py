@@ -10,6 +10,12 @@ def recurrent(layer: Any, path: str, into: dict[str, int], out: dict[str, int]) 
     return _cell(layer, into[path], out[path])
 
 
+def convolved(layer: Any, path: str, into: dict[str, int], out: dict[str, int]) -> int:
+    """Four gates; the recurrence has a window of the same size."""
+    window, filters = math.prod(layer.kernel_size), out[path]
+    return 4 * filters * (window * into[path] + window * filters + int(layer.use_bias))
+
+
 def bidirectional(layer: Any, path: str, into: dict[str, int], out: dict[str, int]) -> int:
     return sum(_cell(half, into[path], out[f"{path}/units"]) for half in (layer.forward_layer, layer.backward_layer))
 
@@ -39,6 +45,7 @@ def additive(layer: Any, path: str, into: dict[str, int], out: dict[str, int]) -
 #: Class -> parameters of a layer; `into` and `out` say how many of the channels under each key are left.
 PARAMS = {
     **dict.fromkeys(_GATES, recurrent),
+    **dict.fromkeys(("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"), convolved),
     "Bidirectional": bidirectional,
     "MultiHeadAttention": attention,
     "GroupedQueryAttention": attention,

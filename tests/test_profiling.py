@@ -38,6 +38,7 @@ def _macs(layer, shape):
         (lambda: layers.GRU(5, return_sequences=True), (9, 4), 9 * 3 * 5 * (4 + 5)),
         (lambda: layers.SimpleRNN(5), (9, 4), 9 * 5 * (4 + 5)),
         (lambda: layers.Bidirectional(layers.LSTM(5)), (9, 4), 2 * 9 * 4 * 5 * (4 + 5)),
+        (lambda: layers.ConvLSTM2D(5, 3), (9, 8, 8, 2), 9 * 6 * 6 * 4 * 5 * 3 * 3 * (2 + 5)),
         (lambda: layers.TimeDistributed(layers.Conv2D(4, 3)), (6, 8, 8, 3), 6 * 6 * 6 * 3 * 3 * 3 * 4),
         (lambda: layers.TimeDistributed(layers.Dense(5)), (6, 7), 6 * 7 * 5),
         (lambda: layers.BatchNormalization(), (8, 8, 3), 0),

@@ -7,6 +7,7 @@ sequence alone would leave the unit talking to the others inside. Cells gate eac
 of the unit reaches another one: neither its cell state (LSTM) nor its gates.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -31,11 +32,28 @@ def cell_weights(layer_class: type) -> dict[str, str]:
     return {"kernel": f"i {blocks}", "recurrent_kernel": f"r {blocks}", "bias": f"... {blocks}"}
 
 
+def convolved_cell_weights(spatial: str) -> dict[str, str]:
+    """The same for cells that convolve: their kernels have a window."""
+    return {"kernel": f"{spatial} i 4o", "recurrent_kernel": f"{spatial} r 4o", "bias": "4o"}
+
+
+def convolved_products(call: Call, shape_of: Callable[[Any], tuple[int, ...]]) -> list[tuple[int, tuple, int]]:
+    """At each step and position every gate of every filter reads the window's inputs and the window's filters."""
+    cell, sequence = call.operation.cell, shape_of(call.named["sequences"])
+    spatial = shape_of(call.outputs[0])[-1 - cell.rank : -1]
+    reads, makes = ("reads", call.path), ("outputs", call.path)
+    times = sequence[1] * math.prod(spatial)
+    return [
+        (times * math.prod(kernel.shape[: cell.rank]) * 4, (side, makes), kernel.shape[-2] * cell.filters)
+        for kernel, side in ((cell.kernel, reads), (cell.recurrent_kernel, makes))
+    ]
+
+
 def recurrent(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
-    """LSTM, GRU, SimpleRNN: units are channels; so are the states that come in and go out."""
+    """LSTM, GRU, SimpleRNN, ConvLSTM: units are channels; so are the states that come in and go out."""
     layer = call.operation
     _read_sequence(call, flows, trace)
-    own = trace.make(call.path, layer.units)
+    own = trace.make(call.path, getattr(layer, "units", None) or layer.filters)
     if _mixes(layer):
         trace.pin(own, _MIXED)
     _unify_states(call, flows, trace, own)

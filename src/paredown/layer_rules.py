@@ -82,6 +82,12 @@ def _recurrent(layer: type) -> Rule:
     return Rule(r.recurrent, r.cell_weights(layer), "units", "input", states="")
 
 
+def _conv_recurrent(spatial: str) -> Rule:
+    rule = Rule(r.recurrent, r.convolved_cell_weights(spatial), "filters", states="", products=r.convolved_products)
+    # With channels first time stands before them, which no other layer has.
+    return replace(rule, derive=lambda layer: rule if layer.data_format == "channels_last" else None)
+
+
 def _bidirectional(layer: Any) -> Rule | None:
     """The row of a Bidirectional layer whose halves have rows."""
     known = r.is_followed(layer) and all(map(rule_for, (layer.forward_layer, layer.backward_layer)))
@@ -121,6 +127,9 @@ LAYERS: dict[type, Rule] = {
     layers.SeparableConv2D: _separable("h w"),
     layers.Embedding: Rule(f.embed, {"embeddings": "v o"}, "output_dim"),
     **{layer: _recurrent(layer) for layer in (layers.LSTM, layers.GRU, layers.SimpleRNN)},
+    layers.ConvLSTM1D: _conv_recurrent("w"),
+    layers.ConvLSTM2D: _conv_recurrent("h w"),
+    layers.ConvLSTM3D: _conv_recurrent("d h w"),
     layers.Bidirectional: Rule(
         r.bidirectional, parts=r.halves, resize=r.resize_bidirectional, states=r.UNITS, derive=_bidirectional
     ),

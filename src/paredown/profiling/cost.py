@@ -25,8 +25,8 @@ class Term:
 
     Args:
         path: The layer.
-        over: Whose channels are combined, two at most: keys of `Channels`, such as ("reads", "conv") and ("outputs", "conv"). The
-            same one twice is a square: a recurrent layer's units, each of which reads all.
+        over: Whose channels are combined, two at most: keys of `Channels`, such as ("reads", "conv") and
+            ("outputs", "conv"). The same one twice is a square: a recurrent layer's units, each of which reads all.
         channels: The number of combinations with all channels kept.
     """
 

@@ -95,7 +95,7 @@ class PruneChannels(Transform):
         keep = self._keep(channels, groups, scores, data)
         removed, inside = removed_channels(channels, keep), removed_inside(channels, keep)
         changes = tuple(_change(channels, path, len(gone)) for path, gone in {**removed, **inside}.items())
-        skips = self._skips(channels, removed, inside)
+        skips = self._skips(channels, scores, removed, inside)
         return TransformResult(narrow(model, channels, keep), changes, skips, removed, inside)
 
     def prove(self, model: Any, result: TransformResult, inputs: Sequence[np.ndarray]) -> tuple[Check, ...]:
@@ -123,7 +123,7 @@ class PruneChannels(Transform):
         return {path for key in group.outputs for path in (key, channels.inside.get(key, key))} & set(self.exclude)
 
     def _skips(
-        self, channels: Channels, removed: dict[str, np.ndarray], inside: dict[str, np.ndarray]
+        self, channels: Channels, scores: np.ndarray, removed: dict[str, np.ndarray], inside: dict[str, np.ndarray]
     ) -> tuple[Skip, ...]:
         """Why a layer lost nothing: every layer with weights, or without a rule, that is not in `removed`."""
         reasons = {}
@@ -138,13 +138,12 @@ class PruneChannels(Transform):
                     reasons.setdefault(path, "its channels can only go all together")
                 elif group.size <= self.min_channels:
                     reasons.setdefault(path, f"has {group.size} channels, of which {self.min_channels} must stay")
+                elif np.isinf(scores[group.components]).all():
+                    reasons.setdefault(path, f"{self.criterion} sees none of its {group.size} channels")
                 else:
                     reasons.setdefault(path, f"the budget takes none of its {group.size} channels")
         reasons |= channels.why_pinned() | channels.barriers
-        for part, path in channels.inside.items():
-            name, own = part.removeprefix(f"{path}/"), reasons.get(path)
-            reason = f"{len(inside[part])} removed" if part in inside else reasons[part]
-            reasons[path] = f"{name}: {reason}" + (f"; output channels: {own}" if own else "")
+        reasons |= _with_insides(channels, reasons, inside)
         treated = {
             call.path: Skip(call.path, reasons[call.path])
             for call in channels.network.all_calls()
@@ -173,6 +172,16 @@ class PruneChannels(Transform):
         count = MacCount(channels, data.input_shape if data else None)
         everything = count(np.ones(channels.count, bool))
         return keep_within(scores, members, count, self.macs * everything, self.scope, *limits)
+
+
+def _with_insides(channels: Channels, reasons: dict[str, str], inside: dict[str, np.ndarray]) -> dict[str, str]:
+    """Layer -> what became of the channels inside it, and why its output channels stay."""
+    told: dict[str, list[str]] = {}
+    for part, path in channels.inside.items():
+        reason = f"{len(inside[part])} removed" if part in inside else reasons[part]
+        told.setdefault(path, []).append(f"{part.removeprefix(f'{path}/')}: {reason}")
+    own = {path: [f"output channels: {reasons[path]}"] for path in told if path in reasons}
+    return {path: "; ".join(parts + own.get(path, [])) for path, parts in told.items()}
 
 
 def _change(channels: Channels, path: str, gone: int) -> Change:
