@@ -135,7 +135,7 @@ def frames_unknown():
     return i, layers.Dense(2)(layers.Dense(6)(x))
 
 
-# Attention.
+# Attention. Keras cannot run values of another size than keys under JAX unless the layer has dropout.
 def feed_forward(x, hidden):
     return layers.Dense(x.shape[-1])(layers.Dense(hidden, activation="gelu")(x))
 
@@ -161,7 +161,9 @@ def transformer_post_norm():
     i, j = keras.Input((7,), dtype="int32"), keras.Input((5,), dtype="int32")
     memory = layers.Embedding(10, 6, mask_zero=True)(i)
     x = layers.Embedding(10, 8, mask_zero=True)(j)
-    x = layers.LayerNormalization()(x + layers.MultiHeadAttention(3, 2, value_dim=4)(x, x, use_causal_mask=True))
+    x = layers.LayerNormalization()(
+        x + layers.MultiHeadAttention(3, 2, value_dim=4, dropout=0.1)(x, x, use_causal_mask=True)
+    )
     x = layers.LayerNormalization()(x + layers.MultiHeadAttention(4, 2, use_bias=False)(x, memory))
     return [i, j], layers.Dense(3)(layers.LayerNormalization()(x + feed_forward(x, 10)))
 
@@ -174,7 +176,9 @@ def attention_without_norm():
     attended, scores = layers.MultiHeadAttention(2, 3)(x, y, key=z, return_attention_scores=True)
     x = layers.Add()([x, attended])
     x = layers.MultiHeadAttention(3, 2, output_shape=6)(x, x)
-    x = layers.BatchNormalization()(layers.MultiHeadAttention(3, 2, value_dim=5)(x, x, attention_mask=ones(i)))
+    x = layers.BatchNormalization()(
+        layers.MultiHeadAttention(3, 2, value_dim=5, dropout=0.1)(x, x, attention_mask=ones(i))
+    )
     return [i, j], [layers.Dense(2)(x), scores]
 
 

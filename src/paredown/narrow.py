@@ -176,7 +176,7 @@ def masked_outputs(network: Network, removed: dict[str, np.ndarray], inputs: Seq
         of_outputs = [call.path, *[None if states is None else key(call.path, states)] * (len(outputs) - 1)]
         return [_masked(call, y, removed.get(path)) for y, path in zip(outputs, of_outputs, strict=True)]
 
-    with _fresh_states(network):
+    with fresh_states(network):
         return [keras.ops.convert_to_numpy(y) for y in network.walk(network.cast_inputs(inputs), step)]
 
 
@@ -206,8 +206,8 @@ def _masked(call: Call, output: Any, gone: np.ndarray | None) -> Any:
 
 
 @contextlib.contextmanager
-def _fresh_states(network: Network) -> Iterator[None]:
-    """Within the block stateful layers start from zero; afterwards they are as before."""
+def fresh_states(network: Network) -> Iterator[None]:
+    """Within the block stateful layers start from zero; afterwards they are as they were before."""
     layers = {id(call.operation): call.operation for call in network.all_calls()}.values()
     states = [state for layer in layers for state in _states(layer)]
     before = [keras.ops.convert_to_numpy(state) for state in states]

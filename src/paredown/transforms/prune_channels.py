@@ -12,7 +12,7 @@ from paredown.checks import Check, largest_difference
 from paredown.criteria import CRITERIA
 from paredown.errors import SettingError
 from paredown.layer_rules import rule_for
-from paredown.narrow import masked_outputs, narrow, removed_channels, removed_inside
+from paredown.narrow import fresh_states, masked_outputs, narrow, removed_channels, removed_inside
 from paredown.network import Network
 from paredown.profiling.cost import MacCount
 from paredown.scoring import COMBINE, component_scores, in_one_unit
@@ -91,7 +91,8 @@ class PruneChannels(Transform):
     def apply(self, model: Any, data: Any, seed: int, teacher: Any) -> TransformResult:
         channels = Channels(model)
         groups = self._open_groups(channels)
-        scores = self._scores(channels, groups, data, seed)
+        with fresh_states(channels.network):
+            scores = self._scores(channels, groups, data, seed)
         keep = self._keep(channels, groups, scores, data)
         removed, inside = removed_channels(channels, keep), removed_inside(channels, keep)
         changes = tuple(_change(channels, path, len(gone)) for path, gone in {**removed, **inside}.items())
