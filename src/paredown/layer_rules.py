@@ -6,11 +6,14 @@ output channels, `im` the input channels times a depth multiplier; other letters
 slicing, rebuilding and costing all read this. What has no row is pinned and reported, never guessed.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from keras import layers
+from keras.src.applications.convnext import LayerScale, StochasticDepth
+from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
 from paredown import flows as f
 from paredown import moves
@@ -28,6 +31,7 @@ class Rule:
         flow: `flow(call, flows, trace)` gives the output flows and writes down what the layer reads and makes.
         weights: Weight name -> its axes.
         width: The config field that holds the number of output channels.
+        groups: The config field that holds the number of groups, where an input axis may hold the channels of one.
         macs_at: At which positions every `kernel` weight multiplies: those of the output or of the input.
             None: the layer has no multiply-adds that stay at inference, or they count as none (BatchNormalization
             folds into its neighbour; pooling and element-wise work are not MACs).
@@ -41,10 +45,11 @@ class Rule:
     macs_at: Literal["output", "input"] | None = None
     refit_config: Callable[[Call, dict, list[tuple]], dict] | None = None
     refit_arguments: Callable[[Call, tuple, dict, list], tuple[tuple, dict]] | None = None
+    groups: str | None = None
 
 
 def _conv(spatial: str) -> Rule:
-    return Rule(f.make, {"kernel": f"{spatial} i o", "bias": "o"}, "filters", "output")
+    return Rule(f.convolve, {"kernel": f"{spatial} i o", "bias": "o"}, "filters", "output", groups="groups")
 
 
 def _conv_transpose(spatial: str) -> Rule:
@@ -62,7 +67,8 @@ def _separable(spatial: str) -> Rule:
 
 
 _BATCH_NORM = {"gamma": "i", "beta": "i", "moving_mean": "i", "moving_variance": "i"}
-_TOGETHER = "its channels are normalized together, so that none can go without changing the others"
+TOGETHER = "its channels are normalized together, so that none can go without changing the others"
+INPUT_STATISTICS = "its statistics belong to the network's inputs"
 
 LAYERS: dict[type, Rule] = {
     layers.Dense: Rule(f.make, {"kernel": "i o", "bias": "o"}, "units", "output"),
@@ -80,7 +86,7 @@ LAYERS: dict[type, Rule] = {
     layers.BatchNormalization: Rule(f.scale, _BATCH_NORM),
     layers.PReLU: Rule(f.scale, {"alpha": "... i"}),
     **{
-        layer: Rule(f.pins(_TOGETHER))
+        layer: Rule(f.pins(TOGETHER))
         for layer in (
             layers.LayerNormalization,
             layers.RMSNormalization,
@@ -89,7 +95,7 @@ LAYERS: dict[type, Rule] = {
             layers.Softmax,
         )
     },
-    layers.Normalization: Rule(f.pins("its statistics belong to the network's inputs")),
+    layers.Normalization: Rule(f.pins(INPUT_STATISTICS)),
     **{
         layer: Rule(f.elementwise)
         for layer in (layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.Rescaling)
@@ -149,6 +155,9 @@ LAYERS: dict[type, Rule] = {
     layers.RepeatVector: Rule(moves.move),
     layers.Permute: Rule(moves.transpose),
     layers.Reshape: Rule(moves.move, refit_config=moves.refit_target_shape),
+    LayerScale: Rule(f.scale, {"gamma": "i"}, "projection_dim"),
+    StochasticDepth: Rule(f.keep),
+    CustomScaleLayer: Rule(f.scaled_residual),
 }
 
 OPERATIONS: dict[str, Rule] = {
@@ -181,8 +190,8 @@ OPERATIONS: dict[str, Rule] = {
     "Min": Rule(f.reduce),
     "Amin": Rule(f.reduce),
     "Sum": Rule(f.reduce_sum),
-    "Softmax": Rule(f.pins(_TOGETHER)),
-    "LogSoftmax": Rule(f.pins(_TOGETHER)),
+    "Softmax": Rule(f.pins(TOGETHER)),
+    "LogSoftmax": Rule(f.pins(TOGETHER)),
     **{name: Rule(moves.transpose) for name in ("Transpose", "Swapaxes", "Moveaxis", "ExpandDims", "Flip")},
     **{name: Rule(moves.move) for name in ("Squeeze", "Repeat", "Tile")},
 }
@@ -198,14 +207,30 @@ def rule_for(operation: Any) -> Rule | None:
         of_keras = type(operation).__module__.startswith("keras.")
         return OPERATIONS.get(type(operation).__name__) if of_keras else None
     rule = LAYERS.get(type(operation))
-    if rule and rule.weights and not {weight.name for weight in operation.weights} <= set(rule.weights):
+    if rule and rule.weights and not {weight_name(operation, w) for w in operation.weights} <= set(rule.weights):
         return None
     return rule
 
 
-def weight_axes(rule: Rule, weight: Any) -> tuple[str, ...]:
-    """The axes of one weight, e.g. ("h", "w", "i", "o"); "" where it carries no channel."""
-    axes = rule.weights.get(weight.name, "...").split()
+def weight_name(layer: Any, weight: Any) -> str:
+    """What a row calls a weight: the layer's attribute that holds it, where it was made without a name."""
+    if re.fullmatch(r"variable(_\d+)?", weight.name):
+        return next((name for name, value in vars(layer).items() if value is weight), weight.name)
+    return weight.name
+
+
+def groups_of(rule: Rule, layer: Any) -> int:
+    """In how many groups the layer's channels are, that do not meet."""
+    return getattr(layer, rule.groups) if rule.groups else 1
+
+
+def weight_axes(rule: Rule, weight: Any, name: str | None = None) -> tuple[str, ...]:
+    """The axes of one weight, e.g. ("h", "w", "i", "o"); "" where it carries no channel.
+
+    Args:
+        name: What the row calls it, `weight_name`, where that may differ from its own name.
+    """
+    axes = rule.weights.get(name or weight.name, "...").split()
     rank = len(weight.shape)
     if "..." in axes:
         at = axes.index("...")

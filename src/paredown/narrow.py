@@ -9,7 +9,7 @@ import numpy as np
 from paredown.channels import Channels, Move
 from paredown.errors import CheckError
 from paredown.flows import channel_axis, run_on_arrays
-from paredown.layer_rules import rule_for, weight_axes
+from paredown.layer_rules import groups_of, rule_for, weight_axes, weight_name
 from paredown.network import Call, Network
 from paredown.rebuild import copied, copy_weights, from_config, rebuild
 
@@ -30,6 +30,8 @@ def narrow(model: Any, channels: Channels, keep: np.ndarray) -> keras.Model:
         config = call.operation.get_config()
         if rule and rule.width and call.path in channels.outputs:
             config[rule.width] = int(keep[channels.outputs[call.path]].sum())
+            if groups_of(rule, call.operation) > 1:
+                config[rule.groups] = len(_by_group(keep[channels.reads[call.path]], groups_of(rule, call.operation)))
         elif rule and rule.refit_config and id(call.operation) in moves:
             config = rule.refit_config(call, config, _sizes_left(moves[id(call.operation)], keep))
         else:
@@ -50,7 +52,7 @@ def narrow(model: Any, channels: Channels, keep: np.ndarray) -> keras.Model:
             copy_weights(call, new)
             return
         for name, value in sliced_weights(call, channels, keep).items():
-            next(weight for weight in new.weights if weight.name == name).assign(value)
+            next(weight for weight in new.weights if weight_name(new, weight) == name).assign(value)
 
     result = rebuild(model, remake, carry, arguments)
     _check_moves(channels, keep, result)
@@ -72,31 +74,45 @@ def sliced_weights(call: Call, channels: Channels, keep: np.ndarray) -> dict[str
     assert rule is not None  # Only layers with a rule lose channels.
     kept_in = keep[channels.reads[call.path]] if call.path in channels.reads else np.ones(0, bool)
     kept_out = keep[channels.outputs[call.path]]
+    groups = groups_of(rule, call.operation)
+    kept_in_group = _by_group(kept_in, groups)[0] if groups > 1 else kept_in
     result = {}
     for weight in call.operation.weights:
+        name = weight_name(call.operation, weight)
         value = keras.ops.convert_to_numpy(weight)
-        axes = weight_axes(rule, weight)
-        if weight.name == "bias" and axes == ("o",):
+        axes = weight_axes(rule, weight, name)
+        if name == "bias" and axes == ("o",):
             value = value + _constant_input(call, channels, kept_in)
         for axis, letter in enumerate(axes):
-            kept = {"i": kept_in, "o": kept_out, "im": kept_out if weight.name == "bias" else None}.get(letter)
+            kept = {"i": kept_in_group, "o": kept_out, "im": kept_out if name == "bias" else None}.get(letter)
             if letter == "im" and kept is None:
                 kept = np.repeat(kept_in, value.shape[axis] // max(1, kept_in.size))
             # A size of 1 on a channel axis is shared by all channels (PReLU with shared axes).
             if kept is not None and value.shape[axis] == kept.size:
                 value = np.compress(kept, value, axis)
-        result[weight.name] = value
+        result[name] = value
     return result
 
 
+def _by_group(kept: np.ndarray, groups: int) -> np.ndarray:
+    """The places left in each group that is left, shape (groups left, channels of a group); all rows are equal."""
+    rows = kept.reshape(groups, -1)
+    return rows[rows.any(1)]
+
+
 def _constant_input(call: Call, channels: Channels, kept_in: np.ndarray) -> np.ndarray | float:
-    """What removed input channels add to each output, where their rest is not zero: [o] = [i] @ sum of [..., i, o]."""
+    """What removed input channels add to each output, where their rest is not zero.
+
+    [o] = [i] @ sum of [..., i, o]; in groups each output reads the inputs of its own group.
+    """
     rest = np.where(kept_in, 0, channels.rest.get(call.path, np.zeros(0)))
     if not rest.any():
         return 0.0
     kernel = keras.ops.convert_to_numpy(call.operation.kernel)
     whole = kernel.astype("float64").reshape(-1, *kernel.shape[-2:]).sum(0)
-    return (rest @ whole).astype(kernel.dtype)
+    by_group = rest.reshape(-1, whole.shape[0])
+    by_output = np.repeat(by_group, whole.shape[1] // len(by_group), 0)
+    return (by_output.T * whole).sum(0).astype(kernel.dtype)
 
 
 def _kept_along_axes(components: np.ndarray, keep: np.ndarray) -> list[np.ndarray | None]:

@@ -13,8 +13,8 @@ import numpy as np
 
 from paredown.channels import Channels
 from paredown.errors import SettingError
-from paredown.flows import channel_axis
-from paredown.layer_rules import rule_for, weight_axes
+from paredown.flows import channel_axis, loses_whole_groups
+from paredown.layer_rules import groups_of, rule_for, weight_axes, weight_name
 from paredown.network import Call, Network
 
 
@@ -22,7 +22,8 @@ from paredown.network import Call, Network
 class Term:
     """`factor` MACs per kept input channel (where `reads`) and kept output channel (where `makes`).
 
-    `channels` is the number of pairs (or of channels) with all of them kept.
+    `channels` is the number of pairs (or of channels) with all of them kept. In `groups` an output reads the inputs
+    of its own group only.
     """
 
     path: str
@@ -30,6 +31,7 @@ class Term:
     reads: bool
     makes: bool
     channels: int
+    groups: int = 1
 
 
 def mac_terms(call: Call, shapes: "Shapes") -> list[Term] | None:
@@ -45,16 +47,19 @@ def mac_terms(call: Call, shapes: "Shapes") -> list[Term] | None:
     positions = math.prod(size for a, size in enumerate(shape) if a not in (0, axis))
     terms = []
     for weight in call.operation.weights:
-        if weight.name.endswith("kernel"):
-            axes = weight_axes(rule, weight)
-            # In a grouped convolution an output reads only its own group; its channels stay, so one product does.
-            grouped = getattr(call.operation, "groups", 1) > 1
-            reads, makes = not grouped and ("i" in axes or "im" in axes), not grouped and "o" in axes
-            window = math.prod(n for a, n in zip(axes, weight.shape, strict=True) if a not in ("i", "o", "im"))
+        name = weight_name(call.operation, weight)
+        if name.endswith("kernel"):
+            axes = weight_axes(rule, weight, name)
+            groups = groups_of(rule, call.operation)
+            # Where whole groups go, what an output reads stays as it is.
+            apart = ("o",) if groups > 1 and loses_whole_groups(call.operation) else ("i", "o", "im")
+            window = math.prod(n for a, n in zip(axes, weight.shape, strict=True) if a not in apart)
             multiplier = getattr(call.operation, "depth_multiplier", 1) if "im" in axes else 1
             channels = math.prod(weight.shape) // (window * multiplier)
-            factor = positions * window * multiplier * (channels if grouped else 1)
-            terms.append(Term(call.path, factor, reads, makes, 1 if grouped else channels))
+            reads, makes = any(a in apart for a in axes if a in ("i", "im")), "o" in axes
+            terms.append(
+                Term(call.path, positions * window * multiplier, reads, makes, channels, groups if reads else 1)
+            )
     return terms
 
 
@@ -130,5 +135,6 @@ class MacCount:
         left_in = {path: int(keep[c].sum()) for path, c in self._channels.reads.items()}
         left_out = {path: int(keep[c].sum()) for path, c in self._channels.outputs.items()}
         return sum(
-            t.factor * (left_in[t.path] if t.reads else 1) * (left_out[t.path] if t.makes else 1) for t in self._terms
+            t.factor * (left_in[t.path] if t.reads else 1) * (left_out[t.path] if t.makes else 1) // t.groups
+            for t in self._terms
         )
