@@ -54,9 +54,21 @@ def narrow(model: Any, channels: Channels, keep: np.ndarray) -> keras.Model:
         for name, value in sliced_weights(call, channels, keep).items():
             next(weight for weight in new.weights if weight_name(new, weight) == name).assign(value)
 
-    result = rebuild(model, remake, carry, arguments)
+    def opened(call: Call) -> bool:
+        return _loses_any(call, channels, keep)
+
+    result = rebuild(model, remake, carry, arguments, opened)
     _check_moves(channels, keep, result)
     return result
+
+
+def _loses_any(call: Call, channels: Channels, keep: np.ndarray) -> bool:
+    """Whether a custom layer that was looked into is given, or holds, removed channels."""
+    seen = list(channels.entered.get(call.path, []))
+    for inside in call.inner.all_calls() if call.inner else ():
+        seen += [channels.outputs[inside.path]] if inside.path in channels.outputs else []
+        seen += [channels.reads[inside.path]] if inside.path in channels.reads else []
+    return not all(keep[components].all() for components in seen)
 
 
 def removed_channels(channels: Channels, keep: np.ndarray) -> dict[str, np.ndarray]:
