@@ -158,12 +158,21 @@ def expected_params(model: Any, channels: Channels, keep: np.ndarray) -> int:
                 continue
             into = keep[channels.reads[path]] if path in channels.reads else np.ones(1, bool)
             out = keep[channels.outputs[path]] if path in channels.outputs else np.ones(1, bool)
-            total += _left(kind, weight.name, tuple(weight.shape), size, into, out)
+            if weight.name == "kernel" and getattr(layer, "groups", 1) > 1:
+                total += _left_in_groups(tuple(weight.shape), layer.groups, into, out)
+            else:
+                total += _left(kind, weight.name, tuple(weight.shape), size, into, out)
     return total
 
 
 def _is_distributed(layer: Any) -> bool:
     return isinstance(layer, keras.layers.TimeDistributed)
+
+
+def _left_in_groups(shape: tuple, groups: int, into: np.ndarray, out: np.ndarray) -> int:
+    """A grouped kernel's size: all pairs of channels that are left within one group."""
+    pairs = into.reshape(groups, -1).sum(1) * out.reshape(groups, -1).sum(1)
+    return math.prod(shape[:-2]) * int(pairs.sum())
 
 
 def _left(kind: str, name: str, shape: tuple, size: int, into: np.ndarray, out: np.ndarray) -> int:

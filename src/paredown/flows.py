@@ -86,7 +86,7 @@ def _absorbs(layer: Any) -> bool:
         return False
     if isinstance(layer, keras.layers.Dense):
         return True
-    plain = type(layer).__name__ in ("Conv1D", "Conv2D", "Conv3D") and layer.groups == 1
+    plain = type(layer).__name__ in ("Conv1D", "Conv2D", "Conv3D")
     return plain and (layer.padding == "valid" or math.prod(layer.kernel_size) == 1)
 
 
@@ -101,12 +101,41 @@ def make(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
     shape = call.outputs[0].shape
     axis = channel_axis(layer, len(shape))
     own = trace.make(call.path, shape[axis])
-    if getattr(layer, "groups", 1) > 1:
-        trace.pin(labels, f"{call.path} is a grouped convolution")
-        trace.pin(own, "grouped convolution")
     if mixes(layer):
         trace.pin(own, _MIXED)
     return [along(axis, len(shape), own)]
+
+
+def loses_whole_groups(layer: Any) -> bool:
+    """Whether a grouped convolution is narrowed by whole groups: where it has more of them than channels in one.
+
+    What is left must have equally many channels in every group. Either whole groups go, inputs and outputs
+    together (a group of one channel is a depthwise convolution), or every group loses the same places, inputs and
+    outputs apart. The finer of the two is taken: ResNeXt's 32 groups of 4 lose groups, AlexNet's 2 of 48 places.
+    """
+    return layer.groups > max(1, layer.kernel.shape[-2])
+
+
+def convolve(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
+    """A convolution, in groups or not; how a grouped one is narrowed, `loses_whole_groups` says."""
+    layer = call.operation
+    if layer.groups == 1:
+        return make(call, flows, trace)
+    unequal = f"every group of {call.path} needs equally many channels"
+    if loses_whole_groups(layer):
+        labels, rest = _channels(call, flows[0], trace)
+        trace.read(call.path, labels, rest)
+        first = trace.unify_along((1,), labels.reshape(layer.groups, -1), unequal)
+        out = np.repeat(first, layer.filters // layer.groups)
+        if mixes(layer):
+            trace.pin(out, _MIXED)
+        trace.carry(call.path, out)
+        rank = len(call.outputs[0].shape)
+        return [along(channel_axis(layer, rank), rank, out)]
+    result = make(call, flows, trace)
+    for labels in (trace.reads[call.path].labels, trace.outputs[call.path]):
+        trace.unify_along((0,), labels.reshape(layer.groups, -1), unequal)
+    return result
 
 
 def embed(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
@@ -231,6 +260,11 @@ def _reduced(call: Call, given: Flow, trace: Trace, of_rest: Callable) -> list[F
     if not call.operation.keepdims:
         labels, rest = labels.squeeze(axes), rest.squeeze(axes)
     return [Flow(labels, rest)]
+
+
+def scaled_residual(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
+    """[a, b] to a + scale · b."""
+    return combine(lambda rests: rests[0] + call.operation.scale * rests[1])(call, flows, trace)
 
 
 # What an element-wise combination makes of the rests, given as a list.

@@ -137,6 +137,8 @@ class Trace(Labels):
         self.inside: dict[str, str] = {}
         #: Calls that only move channels, with the labels of their input and output tensors.
         self.moves: list[tuple[Any, list[np.ndarray], list[np.ndarray]]] = []
+        #: path of a custom layer that was looked into -> labels of the tensors that it is given.
+        self.entered: dict[str, list[np.ndarray]] = {}
         #: path -> why a layer or operation was not followed; what it reads is pinned.
         self.barriers: dict[str, str] = {}
         self._seen: dict[int, list[np.ndarray]] = {}

@@ -7,11 +7,14 @@ output channels, `4o` four blocks of them (a recurrent layer's gates), `r` outpu
 rebuilding and costing all read this. What has no row is pinned and reported, never guessed.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from keras import layers
+from keras.src.applications.convnext import LayerScale, StochasticDepth
+from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
 from paredown import flows as f
 from paredown import flows_attention as a
@@ -33,6 +36,7 @@ class Rule:
         flow: `flow(call, flows, trace)` gives the output flows and writes down what the layer reads and makes.
         weights: Weight name -> its axes.
         width: The config field that holds the number of output channels.
+        groups: The config field that holds the number of groups, where an input axis may hold the channels of one.
         macs_at: At which positions every `kernel` weight multiplies: those of the output or of the input.
             None: the layer has no multiply-adds that stay at inference, or they count as none (BatchNormalization
             folds into its neighbour; pooling and element-wise work are not MACs).
@@ -58,10 +62,11 @@ class Rule:
     states: str | None = None
     products: Callable[[Call, Callable], list[tuple[int, tuple, int]]] | None = None
     derive: "Callable[[Any], Rule | None] | None" = None
+    groups: str | None = None
 
 
 def _conv(spatial: str) -> Rule:
-    return Rule(f.make, {"kernel": f"{spatial} i o", "bias": "o"}, "filters", "output")
+    return Rule(f.convolve, {"kernel": f"{spatial} i o", "bias": "o"}, "filters", "output", groups="groups")
 
 
 def _conv_transpose(spatial: str) -> Rule:
@@ -97,13 +102,16 @@ def _bidirectional(layer: Any) -> Rule | None:
 def _distributed(layer: Any) -> Rule | None:
     """The row of the layer inside TimeDistributed, with the axis of time in front."""
     inner = rule_for(layer.layer)
-    if inner is None or inner.parts or inner.resize or inner.derive or inner.states is not None:
+    if inner is None or groups_of(inner, layer.layer) > 1:
+        return None
+    if inner.parts or inner.resize or inner.derive or inner.states is not None:
         return None
     moved = inner.flow in (moves.move, moves.transpose)
     return replace(
         inner,
         flow=inner.flow if moved else distributed(inner.flow),
         width=None,
+        groups=None,
         resize=resize_inner(inner.width) if inner.width else None,
         refit_config=refit_inner(inner.refit_config) if inner.refit_config else None,
         parts=lambda wrapper: (Part(wrapper.layer, inner.weights, at=inner.macs_at),),
@@ -111,7 +119,8 @@ def _distributed(layer: Any) -> Rule | None:
 
 
 _BATCH_NORM = {"gamma": "i", "beta": "i", "moving_mean": "i", "moving_variance": "i"}
-_TOGETHER = "its channels are normalized together, so that none can go without changing the others"
+TOGETHER = "its channels are normalized together, so that none can go without changing the others"
+INPUT_STATISTICS = "its statistics belong to the network's inputs"
 
 LAYERS: dict[type, Rule] = {
     layers.Dense: Rule(f.make, {"kernel": "i o", "bias": "o"}, "units", "output"),
@@ -145,7 +154,7 @@ LAYERS: dict[type, Rule] = {
     layers.BatchNormalization: Rule(f.scale, _BATCH_NORM),
     layers.PReLU: Rule(f.scale, {"alpha": "... i"}),
     **{
-        layer: Rule(f.pins(_TOGETHER))
+        layer: Rule(f.pins(TOGETHER))
         for layer in (
             layers.LayerNormalization,
             layers.RMSNormalization,
@@ -155,7 +164,7 @@ LAYERS: dict[type, Rule] = {
         )
     },
     layers.Masking: Rule(f.pins("it looks at all channels together to tell which steps count")),
-    layers.Normalization: Rule(f.pins("its statistics belong to the network's inputs")),
+    layers.Normalization: Rule(f.pins(INPUT_STATISTICS)),
     **{
         layer: Rule(f.elementwise)
         for layer in (layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.Rescaling)
@@ -215,6 +224,9 @@ LAYERS: dict[type, Rule] = {
     layers.RepeatVector: Rule(moves.move),
     layers.Permute: Rule(moves.transpose),
     layers.Reshape: Rule(moves.move, refit_config=moves.refit_target_shape),
+    LayerScale: Rule(f.scale, {"gamma": "i"}, "projection_dim"),
+    StochasticDepth: Rule(f.keep),
+    CustomScaleLayer: Rule(f.scaled_residual),
 }
 
 OPERATIONS: dict[str, Rule] = {
@@ -254,8 +266,8 @@ OPERATIONS: dict[str, Rule] = {
             "Equal NotEqual Greater GreaterEqual Less LessEqual Any All LogicalAnd LogicalOr LogicalNot LogicalXor"
         ).split()
     },
-    "Softmax": Rule(f.pins(_TOGETHER)),
-    "LogSoftmax": Rule(f.pins(_TOGETHER)),
+    "Softmax": Rule(f.pins(TOGETHER)),
+    "LogSoftmax": Rule(f.pins(TOGETHER)),
     **{name: Rule(moves.transpose) for name in ("Transpose", "Swapaxes", "Moveaxis", "ExpandDims", "Flip")},
     **{name: Rule(moves.move) for name in ("Squeeze", "Repeat", "Tile")},
 }
@@ -276,5 +288,18 @@ def rule_for(operation: Any) -> Rule | None:
     if rule is None:
         return None
     parts = rule.parts(operation) if rule.parts else (Part(operation, rule.weights),)
-    named = all({weight.name for weight in part.owner.weights} <= set(part.weights) for part in parts if part.weights)
+    rows = [part for part in parts if part.weights]
+    named = all({weight_name(part.owner, w) for w in part.owner.weights} <= set(part.weights) for part in rows)
     return rule if named else None
+
+
+def weight_name(layer: Any, weight: Any) -> str:
+    """What a row calls a weight: the layer's attribute that holds it, where it was made without a name."""
+    if re.fullmatch(r"variable(_\d+)?", weight.name):
+        return next((name for name, value in vars(layer).items() if value is weight), weight.name)
+    return weight.name
+
+
+def groups_of(rule: Rule, layer: Any) -> int:
+    """In how many groups the layer's channels are, that do not meet."""
+    return getattr(layer, rule.groups) if rule.groups else 1

@@ -11,7 +11,7 @@ from keras.src.backend import get_keras_mask, set_keras_mask
 from paredown.channels import Channels, Move
 from paredown.errors import CheckError
 from paredown.flows import channel_axis, run_on_arrays
-from paredown.layer_rules import rule_for
+from paredown.layer_rules import groups_of, rule_for
 from paredown.network import Call, Network
 from paredown.parts import key
 from paredown.rebuild import copied, copy_weights, from_config, rebuild
@@ -39,6 +39,8 @@ def narrow(model: Any, channels: Channels, keep: np.ndarray) -> keras.Model:
             config = rule.resize(config, lambda name: left(key(call.path, name)))
         elif rule and rule.width and call.path in channels.outputs:
             config[rule.width] = left(call.path)
+            if groups_of(rule, call.operation) > 1:
+                config[rule.groups] = _groups_left(keep[channels.reads[call.path]], groups_of(rule, call.operation))
         elif rule and rule.refit_config and id(call.operation) in moves:
             config = rule.refit_config(call, config, _sizes_left(moves[id(call.operation)], keep))
         else:
@@ -56,9 +58,21 @@ def narrow(model: Any, channels: Channels, keep: np.ndarray) -> keras.Model:
     def carry(call: Call, new: Any) -> None:
         copy_weights(call, new, sliced_weights(call, channels, keep))
 
-    result = rebuild(model, remake, carry, arguments)
+    def opened(call: Call) -> bool:
+        return _loses_any(call, channels, keep)
+
+    result = rebuild(model, remake, carry, arguments, opened)
     _check_moves(channels, keep, result)
     return result
+
+
+def _loses_any(call: Call, channels: Channels, keep: np.ndarray) -> bool:
+    """Whether a custom layer that was looked into is given, or holds, removed channels."""
+    seen = list(channels.entered.get(call.path, []))
+    for inside in call.inner.all_calls() if call.inner else ():
+        seen += [channels.outputs[inside.path]] if inside.path in channels.outputs else []
+        seen += [channels.reads[inside.path]] if inside.path in channels.reads else []
+    return not all(keep[components].all() for components in seen)
 
 
 def removed_channels(channels: Channels, keep: np.ndarray) -> dict[str, np.ndarray]:
@@ -84,7 +98,7 @@ def sliced_weights(call: Call, channels: Channels, keep: np.ndarray) -> dict[int
     result = {}
     for place in places(call):
         value = keras.ops.convert_to_numpy(place.weight)
-        if place.weight.name == "bias" and place.axes == ("o",) and place.reads in channels.reads:
+        if place.name == "bias" and place.axes == ("o",) and place.reads in channels.reads:
             value = value + _constant_input(place, channels, keep)
         for axis in range(value.ndim):
             components = along(place, axis, channels)
@@ -94,14 +108,23 @@ def sliced_weights(call: Call, channels: Channels, keep: np.ndarray) -> dict[int
     return result
 
 
+def _groups_left(kept: np.ndarray, groups: int) -> int:
+    return int(kept.reshape(groups, -1).any(1).sum())
+
+
 def _constant_input(place: Place, channels: Channels, keep: np.ndarray) -> np.ndarray | float:
-    """What removed input channels add to each output, where their rest is not zero: [o] = [i] @ sum of [..., i, o]."""
+    """What removed input channels add to each output, where their rest is not zero.
+
+    [o] = [i] @ sum of [..., i, o]; in groups each output reads the inputs of its own group.
+    """
     rest = np.where(keep[channels.reads[place.reads]], 0, channels.rest[place.reads])
     if not rest.any():
         return 0.0
     kernel = keras.ops.convert_to_numpy(place.owner.kernel)
     whole = kernel.astype("float64").reshape(-1, *kernel.shape[-2:]).sum(0)
-    return (rest @ whole).astype(kernel.dtype)
+    by_group = rest.reshape(-1, whole.shape[0])
+    by_output = np.repeat(by_group, whole.shape[1] // len(by_group), 0)
+    return (by_output.T * whole).sum(0).astype(kernel.dtype)
 
 
 def _kept_along_axes(components: np.ndarray, keep: np.ndarray) -> list[np.ndarray | None]:

@@ -14,6 +14,7 @@ from paredown.network import Call, Network
 Remake = Callable[[Call], Any]
 Carry = Callable[[Call, Any], None]
 Arguments = Callable[[Call, tuple, dict], tuple[tuple, dict]]
+Opened = Callable[[Call], bool]
 
 
 def copied(call: Call) -> Any:
@@ -59,8 +60,16 @@ def unchanged(call: Call, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
     return args, kwargs
 
 
+def whole(call: Call) -> bool:
+    return False
+
+
 def rebuild(
-    model: Any, remake: Remake = copied, carry: Carry = copy_weights, arguments: Arguments = unchanged
+    model: Any,
+    remake: Remake = copied,
+    carry: Carry = copy_weights,
+    arguments: Arguments = unchanged,
+    opened: Opened = whole,
 ) -> keras.Model:
     """Builds a network anew, call by call; without further arguments it is the same network, to the bit.
 
@@ -70,11 +79,13 @@ def rebuild(
             call's; asked once per operation, however often that is called.
         carry: `carry(call, new)` gives a new layer its weights, once it is built.
         arguments: `arguments(call, args, kwargs)` mends arguments that are no tensors.
+        opened: `opened(call)` says whether a custom layer that was looked into becomes a nested model of its calls,
+            of the same name; else it is remade whole, as what it is.
     Returns:
         A Functional model with the same inputs, outputs, names and compile configuration.
     """
     network, made = Network(model), {}
-    new = _rebuild(network, [_shape(t) for t in network.inputs], made, remake, carry, arguments)
+    new = _rebuild(network, [_shape(t) for t in network.inputs], made, remake, carry, arguments, opened)
     _copy_trainable(network, new, made)
     compile_like(model, new)
     return new
@@ -115,23 +126,32 @@ def _own_objects(compile_arguments: dict) -> dict[str, Any]:
 
 
 def _rebuild(
-    network: Network, shapes: list[tuple], made: dict[int, Any], remake: Remake, carry: Carry, arguments: Arguments
+    network: Network,
+    shapes: list[tuple],
+    made: dict[int, Any],
+    remake: Remake,
+    carry: Carry,
+    arguments: Arguments,
+    opened: Opened,
 ) -> Any:
     layers: list[tuple[Call, Any]] = []
 
     def step(call: Call, args: tuple, kwargs: dict) -> list[Any]:
         key = id(call.operation)
         first = key not in made
+        inner = call.inner if not call.is_composite or opened(call) else None
         if first:
-            if call.inner:
+            if inner:
                 shapes = _inner_shapes(call, args, kwargs)
-                made[key] = _rebuild(call.inner, shapes, made, remake, carry, arguments)
+                made[key] = _rebuild(inner, shapes, made, remake, carry, arguments, opened)
             else:
                 made[key] = remake(call)
+        if inner and call.is_composite:
+            args, kwargs = _as_of_a_model(inner, args, kwargs)
         args, kwargs = arguments(call, args, kwargs)
         with _no_random_values(made[key]) if first else contextlib.nullcontext():
             outputs = tree.flatten(made[key](*args, **kwargs))
-        if first and call.inner is None and call.is_layer:
+        if first and inner is None and call.is_layer:
             layers.append((call, made[key]))
         return outputs
 
@@ -149,10 +169,22 @@ def _copy_trainable(network: Network, new: Any, made: dict[int, Any]) -> None:
         new.trainable = network.model.trainable
     for call in network.calls:
         layer = made[id(call.operation)]
-        if call.inner:
+        if call.inner and isinstance(layer, keras.Model):
             _copy_trainable(call.inner, layer, made)
         elif call.is_layer and getattr(layer, "trainable", None) not in (None, call.operation.trainable):
             layer.trainable = call.operation.trainable
+        if call.is_composite and not isinstance(layer, keras.Model):
+            pairs = zip(call.operation._flatten_layers(False), layer._flatten_layers(False), strict=True)
+            for before, after in pairs:
+                if after.trainable != before.trainable:
+                    after.trainable = before.trainable
+
+
+def _as_of_a_model(inner: Network, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    """A custom layer's arguments as its nested model takes them: the tensors alone, in order."""
+    tensors = [leaf for leaf in tree.flatten((args, kwargs)) if isinstance(leaf, keras.KerasTensor)]
+    training = {"training": kwargs["training"]} if kwargs.get("training") is not None else {}
+    return (inner.pack_inputs(tensors),), training
 
 
 def _inner_shapes(call: Call, args: tuple, kwargs: dict) -> list[tuple]:

@@ -7,7 +7,8 @@ import keras
 import numpy as np
 
 from paredown.channels import Channels
-from paredown.layer_rules import rule_for
+from paredown.flows import loses_whole_groups
+from paredown.layer_rules import groups_of, rule_for, weight_name
 from paredown.network import Call
 from paredown.parts import Part, key
 
@@ -24,6 +25,8 @@ class Place:
         makes: Key in `Channels.outputs` for axes "o", "4o" and the like.
         own: Key in `Channels.outputs` for axis "r".
         at: At the positions of which tensor it multiplies; see `parts.Part`.
+        name: What the row calls it.
+        groups: In how many groups its channels are, that do not meet.
     """
 
     weight: Any
@@ -33,10 +36,12 @@ class Place:
     makes: str
     own: str
     at: str | None
+    name: str
+    groups: int
 
     @property
     def is_kernel(self) -> bool:
-        return self.weight.name.endswith("kernel")
+        return self.name.endswith("kernel")
 
 
 def places(call: Call) -> list[Place]:
@@ -45,11 +50,13 @@ def places(call: Call) -> list[Place]:
     if rule is None or not call.is_layer:
         return []
     parts = rule.parts(call.operation) if rule.parts else (Part(call.operation, rule.weights, at=rule.macs_at),)
-    found = {}
+    found, groups = {}, groups_of(rule, call.operation)
     for part in parts:
         reads, makes, own = (key(call.path, name) for name in (part.reads, part.makes, part.own))
         for weight in part.owner.weights:
-            found[id(weight)] = Place(weight, _axes(part, weight), part.owner, reads, makes, own, part.at)
+            name = weight_name(part.owner, weight)
+            axes = _axes(part.weights.get(name, "..."), len(weight.shape))
+            found[id(weight)] = Place(weight, axes, part.owner, reads, makes, own, part.at, name, groups)
     return [found[id(weight)] for weight in call.operation.weights if id(weight) in found]
 
 
@@ -61,10 +68,10 @@ def blocks(letter: str) -> int:
 def along(place: Place, axis: int, channels: Channels) -> np.ndarray | None:
     """The component of each place along one axis of a weight, shape (size,); None where it carries no channels."""
     letter, size = place.axes[axis], place.weight.shape[axis]
-    if letter in ("i", "im") and place.weight.name != "bias":
+    if letter in ("i", "im") and place.name != "bias":
         components = channels.reads.get(place.reads)
         times = size // max(1, components.size) if letter == "im" and components is not None else 1
-        components = None if components is None else np.repeat(components, times)
+        components = None if components is None else np.repeat(_of_one_group(place, components), times)
     elif letter == "r":
         components = channels.outputs.get(place.own)
     elif letter == "im" or blocks(letter):
@@ -76,6 +83,18 @@ def along(place: Place, axis: int, channels: Channels) -> np.ndarray | None:
     return components if components is not None and components.size == size else None
 
 
+def keeps_inputs(place: Place) -> bool:
+    """Whether an output goes on reading as many channels, for only whole groups go."""
+    return place.groups > 1 and loses_whole_groups(place.owner)
+
+
+def _of_one_group(place: Place, components: np.ndarray) -> np.ndarray:
+    """What one output reads: channels of its own group, the same places in each."""
+    if place.groups == 1:
+        return components
+    return np.zeros(0, int) if keeps_inputs(place) else components.reshape(place.groups, -1)[0]
+
+
 def made_by(call: Call) -> dict[str, np.ndarray]:
     """The weights that make each channel of a layer, or inside it.
 
@@ -85,7 +104,7 @@ def made_by(call: Call) -> dict[str, np.ndarray]:
     """
     kernels: dict[str, list[np.ndarray]] = {}
     for place in places(call):
-        if place.weight.name.endswith(("kernel", "embeddings")) and any(map(blocks, place.axes)):
+        if place.name.endswith(("kernel", "embeddings")) and any(map(blocks, place.axes)):
             kernels.setdefault(place.makes, []).append(_by_channel(place))
     for place in places(call):
         if place.is_kernel and "m" in place.axes and place.makes not in kernels:
@@ -103,10 +122,9 @@ def _by_channel(place: Place) -> np.ndarray:
     return value.reshape(-1, value.shape[-1])
 
 
-def _axes(part: Part, weight: Any) -> tuple[str, ...]:
+def _axes(row: str, rank: int) -> tuple[str, ...]:
     """The axes of one weight, e.g. ("h", "w", "i", "o"); "" where it carries no channel."""
-    axes = part.weights.get(weight.name, "...").split()
-    rank = len(weight.shape)
+    axes = row.split()
     if "..." in axes:
         at = axes.index("...")
         axes[at : at + 1] = [""] * (rank - len(axes) + 1)

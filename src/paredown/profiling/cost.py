@@ -16,7 +16,7 @@ from paredown.errors import SettingError
 from paredown.flows import channel_axis
 from paredown.layer_rules import rule_for
 from paredown.network import Call, Network
-from paredown.weight_places import Place, blocks, places
+from paredown.weight_places import Place, blocks, keeps_inputs, places
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,14 @@ class Term:
         over: Whose channels are combined, two at most: keys of `Channels`, such as ("reads", "conv") and
             ("outputs", "conv"). The same one twice is a square: a recurrent layer's units, each of which reads all.
         channels: The number of combinations with all channels kept.
+        groups: Into how many groups the pairs fall that do not meet.
     """
 
     path: str
     factor: int
     over: tuple[tuple[str, str], ...]
     channels: int
+    groups: int = 1
 
 
 def mac_terms(call: Call, shapes: "Shapes") -> list[Term] | None:
@@ -55,16 +57,14 @@ def _term(call: Call, place: Place, at: str, shapes: "Shapes") -> Term:
     multiplier = getattr(place.owner, "depth_multiplier", 1) if "im" in place.axes else 1
     channels = math.prod(place.weight.shape) // (window * multiplier)
     factor = _positions(call, at, shapes) * window * multiplier
-    if getattr(place.owner, "groups", 1) > 1:
-        # In a grouped convolution an output reads only its own group; its channels stay, so one product does.
-        return Term(call.path, factor * channels, (), 1)
-    return Term(call.path, factor, tuple(filter(None, (_over(place, letter) for letter in place.axes))), channels)
+    over = tuple(filter(None, (_over(place, letter) for letter in place.axes)))
+    return Term(call.path, factor, over, channels, 1 if keeps_inputs(place) else place.groups)
 
 
 def _over(place: Place, letter: str) -> tuple[str, str] | None:
     """Whose channels an axis carries."""
     if letter in ("i", "im"):
-        return "reads", place.reads
+        return None if keeps_inputs(place) else ("reads", place.reads)
     if letter == "r":
         return "outputs", place.own
     return ("outputs", place.makes) if blocks(letter) else None
@@ -152,4 +152,4 @@ class MacCount(AdditiveCost):
 def _counted(term: Term, channels: Channels) -> CostTerm:
     places = {"reads": channels.reads, "outputs": channels.outputs}
     first, second = (*(places[side][key] for side, key in term.over), None, None)[:2]
-    return CostTerm(term.path, term.factor, first, second)
+    return CostTerm(term.path, term.factor, first, second, term.groups)
