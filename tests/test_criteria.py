@@ -217,7 +217,10 @@ def test_excluded_layers_and_what_is_coupled_with_them_stay():
             {"sparsity": 0.5, "criterion": "l3_norm"},
             r"must be one of .*l1_norm.*Received: criterion='l3_norm'",
         ),
-        ({"sparsity": 0.5, "scope": "world"}, r"scope must be one of layer, global, optimal\. Received: scope='world'"),
+        (
+            {"sparsity": 0.5, "scope": "world"},
+            r"scope must be one of layer, global, optimal, measured\. Received: scope='world'",
+        ),
         ({"sparsity": 0.5, "combine": "min"}, r"combine must be one of sum, mean, max\. Received: combine='min'"),
         ({"sparsity": 0.5, "round_to": 0}, r"round_to must be a whole number of at least 1\. Received: round_to=0"),
         ({"sparsity": 0.5, "cost_weight": -1}, r"cost_weight must be at least 0\. Received: cost_weight=-1"),

@@ -33,12 +33,48 @@ def _macs(layer, shape):
         ),
         # Every input position is multiplied with the whole kernel.
         (lambda: layers.Conv2DTranspose(4, 3, strides=2), (8, 8, 3), 8 * 8 * 3 * 3 * 3 * 4),
+        # At each of 9 steps every gate of every unit reads all inputs and all units.
+        (lambda: layers.LSTM(5), (9, 4), 9 * 4 * 5 * (4 + 5)),
+        (lambda: layers.GRU(5, return_sequences=True), (9, 4), 9 * 3 * 5 * (4 + 5)),
+        (lambda: layers.SimpleRNN(5), (9, 4), 9 * 5 * (4 + 5)),
+        (lambda: layers.Bidirectional(layers.LSTM(5)), (9, 4), 2 * 9 * 4 * 5 * (4 + 5)),
+        (lambda: layers.ConvLSTM2D(5, 3), (9, 8, 8, 2), 9 * 6 * 6 * 4 * 5 * 3 * 3 * (2 + 5)),
+        (lambda: layers.TimeDistributed(layers.Conv2D(4, 3)), (6, 8, 8, 3), 6 * 6 * 6 * 3 * 3 * 3 * 4),
+        (lambda: layers.TimeDistributed(layers.Dense(5)), (6, 7), 6 * 7 * 5),
         (lambda: layers.BatchNormalization(), (8, 8, 3), 0),
         (lambda: layers.MaxPooling2D(), (8, 8, 3), 0),
     ],
 )
 def test_multiply_adds(layer, shape, macs):
     assert _macs(layer(), shape) == macs
+
+
+def _attended(layer, query, *others, **settings):
+    inputs = [keras.Input(shape) for shape in (query, *others)]
+    arguments = [inputs] if isinstance(layer, layers.Attention) else inputs
+    return profile(keras.Model(inputs, layer(*arguments, **settings))).macs
+
+
+def test_attention_projects_then_meets_position_by_position():
+    # Heads of size 5 for queries and keys, of size 2 for values: query 9 x 6, value 7 x 4, key 7 x 8.
+    there = 9 * 6 * 3 * 5 + 7 * 4 * 3 * 2 + 7 * 8 * 3 * 5
+    met = 9 * 7 * 3 * (5 + 2)
+    back = 9 * 3 * 2 * 6
+    assert _attended(layers.MultiHeadAttention(3, 5, 2), (9, 6), (7, 4), (7, 8)) == there + met + back
+    # Along the second axis of positions only, without a key of its own.
+    there, met, back = 2 * 9 * 6 * 3 * 5 + 2 * 2 * 7 * 4 * 3 * 5, 2 * 9 * 7 * 3 * (5 + 5), 2 * 9 * 3 * 5 * 8
+    layer = layers.MultiHeadAttention(3, 5, output_shape=8, attention_axes=2)
+    assert _attended(layer, (2, 9, 6), (2, 7, 4)) == there + met + back
+
+
+def test_grouped_query_attention_has_fewer_keys_than_heads():
+    there = 9 * 6 * 4 * 5 + 2 * 7 * 6 * 2 * 5
+    assert _attended(layers.GroupQueryAttention(5, 4, 2), (9, 6), (7, 6)) == there + 9 * 7 * 4 * (5 + 5) + 9 * 4 * 5 * 6
+
+
+def test_attention_without_heads_costs_its_two_products():
+    assert _attended(layers.Attention(), (9, 6), (7, 4), (7, 6)) == 9 * 7 * (6 + 4)
+    assert _attended(layers.AdditiveAttention(), (9, 6), (7, 6)) == 9 * 7 * (6 + 6)
 
 
 def test_a_layer_that_is_called_twice_costs_twice_and_weighs_once():
@@ -113,7 +149,8 @@ def test_open_sizes_must_be_given():
 @pytest.mark.parametrize("name", NETWORKS)
 def test_parameters_and_plain_data(name):
     model = NETWORKS[name]()
-    cost = profile(model, (12, 12, 3) if name in ("open_size", "unknown_sizes") else None)
+    first = model.inputs[0].shape[1:]
+    cost = profile(model, tuple(size or 12 for size in first) if None in first else None)
     assert cost.params == model.count_params()
     assert cost.to_dict()["macs"] == cost.macs
     assert cost.peak_activation_bytes > 0

@@ -43,6 +43,16 @@ def _valid_conv(draw, x):
     return layers.Conv2D(draw(_WIDTHS), size, activation=draw(_ACTIVATIONS))(x)
 
 
+def _grouped(draw, x):
+    """Any number of groups that divides the channels, the channels themselves included."""
+    channels = x.shape[-1]
+    groups = draw(st.sampled_from([n for n in range(1, channels + 1) if channels % n == 0]))
+    width = groups * draw(st.integers(1, max(1, 12 // groups)))
+    size = draw(st.sampled_from([1, 3]))
+    settings = {"padding": "same", "use_bias": draw(st.booleans()), "activation": draw(_ACTIVATIONS)}
+    return layers.Conv2D(width, size, groups=groups, **settings)(x)
+
+
 def _depthwise(draw, x):
     return layers.DepthwiseConv2D(3, padding="same", depth_multiplier=draw(st.integers(1, 2)))(x)
 
@@ -131,12 +141,17 @@ def _nested(draw, x):
 
 
 def _shared(draw, x):
-    layer = layers.Conv2D(draw(_WIDTHS), 1, activation="relu")
+    if draw(st.booleans()):
+        layer = layers.Conv2D(draw(_WIDTHS), 1, activation="relu")
+    else:
+        channels = x.shape[-1]
+        groups = draw(st.sampled_from([n for n in (1, 2, 3, 4, 6, 8) if channels % n == 0]))
+        layer = layers.Conv2D(2 * groups, 1, groups=groups, activation="relu")
     return layers.Average()([layer(x), layer(_activation(draw, x))])
 
 
 _STEPS = (_conv, _valid_conv, _depthwise, _norm, _activation, _positions, _sliced, _halves, _reshaped, _attention)
-_STEPS += (_spread, _nested, _shared)
+_STEPS += (_spread, _nested, _shared, _grouped, _grouped)
 
 
 def _fitted(x, like):

@@ -64,9 +64,9 @@ def test_the_mean_of_a_removed_channel_goes_into_the_bias():
 
 def test_a_layer_without_bias_hands_the_mean_to_its_batch_norm():
     i = image(3, 8)
-    x = conv(conv(i, 8), 6)  # no bias, BatchNormalization behind
+    x = conv(conv(i, 8, name="first"), 6)  # no bias, BatchNormalization behind
     model = randomize(keras.Model(i, head(x)))
-    channels, keep = _without(model, conv2d=[0, 1, 2])
+    channels, keep = _without(model, first=[0, 1, 2])
     split = _split(model, 32)
     before = narrow(model, channels, keep)
     found = refit(model, channels, keep, split, least_squares=False)

@@ -22,10 +22,10 @@ from keras import ops
 from paredown.channels import Channels
 from paredown.data import Split
 from paredown.moments import MOST_ROWS, POSITIONS, Sums, carries, columns
-from paredown.narrow import removed_channels
-from paredown.network import Call
+from paredown.narrow import removed_channels, removed_inside
+from paredown.network import Call, Network
 from paredown.patches import LinearLayer, known_shape, why_not_linear
-from paredown.rebuild import copied, rebuild
+from paredown.rebuild import rebuild
 from paredown.side_by_side import Pair, SideBySide
 from paredown.sinks import Sink, Sinks
 
@@ -71,13 +71,8 @@ def refit(
         seed: Of the positions that are looked at.
         batch_size: Examples per step.
     """
-    made: dict[str, Any] = {}
-
-    def remake(call: Call) -> Any:
-        made[call.path] = copied(call)
-        return made[call.path]
-
-    copy = rebuild(model, remake)
+    copy = rebuild(model)
+    made = {call.path: call.operation for call in Network(copy).all_calls()}
     refitter = _Refitter(channels, keep, made, least_squares, np.random.default_rng(seed))
     batches = [channels.network.cast_inputs(inputs) for inputs in columns(split, batch_size)]
     refitter.both.run(batches, refitter.meet, "Refit")
@@ -91,7 +86,7 @@ class _Refitter:
         self._channels, self._keep, self._made = channels, keep, made
         self._least_squares, self._generator = least_squares, generator
         self._removed = removed_channels(channels, keep)
-        self.both = SideBySide(channels.network, made, self._removed)
+        self.both = SideBySide(channels.network, made, {**self._removed, **removed_inside(channels, keep)})
         self.errors: dict[str, float] = {}
         self.skipped: dict[str, str] = {}
         self._sinks = Sinks(channels.network, made)

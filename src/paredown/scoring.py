@@ -16,10 +16,9 @@ from paredown.channels import ChannelGroup, Channels
 from paredown.criteria import CRITERIA, Criterion
 from paredown.errors import DataError
 from paredown.gradients import ExampleLoss, gradient_statistics, own_output_loss
-from paredown.layer_rules import rule_for, weight_axes
 from paredown.moments import Moments
-from paredown.network import Call
 from paredown.statistics import ActivationStatistics, activation_statistics
+from paredown.weight_places import made_by
 
 #: Pairs of components, shape (n,), and their scores at one place of the network, shape (n,).
 Places = list[tuple[np.ndarray, np.ndarray]]
@@ -115,9 +114,9 @@ def _of_nothing(criterion: Criterion, sight: Sight) -> Places:
 
 
 def _of_kernels(criterion: Criterion, sight: Sight) -> Places:
-    made = [(call, _made_by(call)) for call in _unique_calls(sight.channels)]
     outputs = sight.channels.outputs
-    return [(outputs[call.path], criterion.score(kernel)) for call, kernel in made if kernel is not None]
+    made = {key: kernel for call in sight.channels.network.all_calls() for key, kernel in made_by(call).items()}
+    return [(outputs[key], criterion.score(kernel)) for key, kernel in made.items() if key in outputs]
 
 
 def _of_activations(criterion: Criterion, sight: Sight) -> Places:
@@ -128,9 +127,17 @@ def _of_activations(criterion: Criterion, sight: Sight) -> Places:
 
 def _of_scales(criterion: Criterion, sight: Sight) -> Places:
     outputs = sight.channels.outputs
-    norms = [c for c in _unique_calls(sight.channels) if isinstance(c.operation, keras.layers.BatchNormalization)]
-    scaled = [(call.path, call.operation.gamma) for call in norms if call.operation.gamma is not None]
-    return [(outputs[path], criterion.score(keras.ops.convert_to_numpy(gamma))) for path, gamma in scaled]
+    # A dictionary: a layer that is called twice is one place.
+    norms = {
+        call.path: call.operation.gamma
+        for call in sight.channels.network.all_calls()
+        if isinstance(call.operation, keras.layers.BatchNormalization) and call.operation.gamma is not None
+    }
+    return [
+        (outputs[path], criterion.score(keras.ops.convert_to_numpy(gamma)))
+        for path, gamma in norms.items()
+        if path in outputs
+    ]
 
 
 def _of_gradients(criterion: Criterion, sight: Sight) -> Places:
@@ -167,28 +174,6 @@ def _folded(components: np.ndarray, seen: ActivationStatistics) -> tuple[np.ndar
     distinct, index = np.unique(components, return_inverse=True)
     sums = {name: np.bincount(index, values) for name, values in seen.sums.items()}
     return distinct, ActivationStatistics(sums, seen.positions * np.bincount(index))
-
-
-def _unique_calls(channels: Channels) -> list[Call]:
-    calls = {call.path: call for call in channels.network.all_calls() if call.path in channels.outputs}
-    return list(calls.values())
-
-
-def _made_by(call: Call) -> np.ndarray | None:
-    """The weights that make each output channel, shape (weights per channel, channels); None where none do."""
-    rule = rule_for(call.operation)
-    if rule is None:
-        return None
-    for weight in reversed(call.operation.weights):
-        axes = weight_axes(rule, weight)
-        if weight.name.endswith(("kernel", "embeddings")) and ("o" in axes or "m" in axes):
-            value = keras.ops.convert_to_numpy(weight)
-            if "o" in axes:
-                value = np.moveaxis(value, axes.index("o"), -1)
-            # A depthwise kernel [h, w, i, m] makes channel i * m + k.
-            size = value.shape[-1] if "o" in axes else value.shape[-2] * value.shape[-1]
-            return value.reshape(-1, size)
-    return None
 
 
 def _sum(places: Places, count: int) -> np.ndarray:

@@ -6,7 +6,6 @@ layers that read it refitted (or their means put right), and the outputs are com
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -15,11 +14,11 @@ from paredown.channels import ChannelGroup, Channels
 from paredown.data import Split
 from paredown.data.checks import last_activation
 from paredown.moments import Consumer, columns
-from paredown.narrow import masked_outputs, removed_channels
-from paredown.network import Call, Network
+from paredown.narrow import masked_outputs, removed_channels, removed_inside
+from paredown.network import Network
 from paredown.patches import LinearLayer
 from paredown.progress import task
-from paredown.rebuild import copied, rebuild
+from paredown.rebuild import rebuild
 from paredown.sinks import Sinks
 from paredown.surgeon import RIDGE
 
@@ -81,17 +80,13 @@ class _Trial:
 
     def __init__(self, channels: Channels, consumers: dict[str, Consumer], split: Split, refit: bool):
         self._channels, self._consumers, self._refit = channels, consumers, refit
-        self._made: dict[str, Any] = {}
-        self._copy = Network(rebuild(channels.network.model, self._remake))
+        self._copy = Network(rebuild(channels.network.model))
+        self._made = {call.path: call.operation for call in self._copy.all_calls()}
         self._calls = {call.path: call for call in channels.network.all_calls()}
         self._sinks = Sinks(channels.network, self._made)
         self._batches = list(columns(split, 256))
         self._logarithms = [last_activation(tensor) == "softmax" for tensor in channels.network.outputs]
         self._reference = self._outputs({})
-
-    def _remake(self, call: Call) -> Any:
-        self._made[call.path] = copied(call)
-        return self._made[call.path]
 
     def loss(self, group: ChannelGroup, gone: np.ndarray) -> float:
         """What is lost without the components `gone` of the group."""
@@ -103,7 +98,7 @@ class _Trial:
         for path in group.inputs:
             if path in self._consumers:
                 self._make_up(path, keep)
-        outputs = self._outputs(removed_channels(self._channels, keep))
+        outputs = self._outputs({**removed_channels(self._channels, keep), **removed_inside(self._channels, keep)})
         for variable, value in before:
             variable.assign(value)
         changes = [_share(a, b) for a, b in zip(self._reference, outputs, strict=True)]

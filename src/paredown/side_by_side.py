@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from keras import ops, tree
+from keras import tree
 
-from paredown.flows import channel_axis
+from paredown.narrow import masked_results
 from paredown.network import Call, Network
 from paredown.progress import task
 
@@ -37,7 +37,7 @@ class SideBySide:
     Args:
         network: The network as it was.
         changed: Path -> the copy's operation, for every call of `network`.
-        removed: Layer path -> output channels that are zero in the copy.
+        removed: What is zero in the copy, as `narrow.removed_channels` and `removed_inside` give it.
     """
 
     def __init__(self, network: Network, changed: dict[str, Any], removed: dict[str, np.ndarray]):
@@ -83,18 +83,14 @@ class SideBySide:
         if differs:
             meet(call, given[0])
         after = before
-        if differs or call.path in self._removed:
+        if differs or self._touched(call):
             twin = dataclasses.replace(call, operation=self._changed[call.path])
-            after = _by_output(twin.infer(*_batch(args, kwargs, i, "after")) for i in range(count))
-        if call.path in self._removed:
-            after[0] = [self._zeroed(call, y) for y in after[0]]
+            runs = (_batch(args, kwargs, i, "after") for i in range(count))
+            after = _by_output(masked_results(twin, self._removed, *run) for run in runs)
         return [Pair(b, a) for b, a in zip(before, after, strict=True)]
 
-    def _zeroed(self, call: Call, y: Any) -> Any:
-        axis = channel_axis(call.operation, len(y.shape))
-        mask = np.ones([size if a == axis else 1 for a, size in enumerate(y.shape)], "float32")
-        np.moveaxis(mask, axis, 0)[self._removed[call.path]] = 0
-        return y * ops.cast(mask, y.dtype)
+    def _touched(self, call: Call) -> bool:
+        return any(path == call.path or path.startswith(f"{call.path}/") for path in self._removed)
 
 
 def _batch(args: tuple, kwargs: dict, i: int, side: str) -> tuple[tuple, dict]:

@@ -16,9 +16,9 @@ from paredown.channels import Channels
 from paredown.compiled import compiled
 from paredown.data import Split
 from paredown.flows import channel_axis
-from paredown.layer_rules import rule_for, weight_axes
 from paredown.network import Call
 from paredown.progress import task
+from paredown.weight_places import blocks, places
 
 #: Each gives a tensor of the activations' shape, to be summed over examples and positions.
 REDUCTIONS: dict[str, Callable[[Any], Any]] = {
@@ -75,8 +75,7 @@ def reading_sites(channels: Channels) -> Sites:
 
 def makes_channels(call: Call) -> bool:
     """Whether a layer has a kernel that makes channels of its own."""
-    rule = rule_for(call.operation)
-    return rule is not None and any("o" in weight_axes(rule, w) for w in call.operation.weights if len(w.shape) > 1)
+    return any(blocks(letter) for place in places(call) if len(place.axes) > 1 for letter in place.axes)
 
 
 def activation_statistics(

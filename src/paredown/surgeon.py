@@ -3,7 +3,9 @@
 A consumer computes Y = X W; X (p, n) has the covariance H, and a channel is a block B of rows of W (its window). To
 take it out and let the other rows make up for it as well as they can costs, and changes what is left by,
 
-    error = tr(W_B' ([H^-1]_BB)^-1 W_B)      W -= [H^-1]_:B ([H^-1]_BB)^-1 W_B      H^-1 -= [H^-1]_:B ([H^-1]_BB)^-1 [H^-1]_B:
+    error = tr(W_B' ([H^-1]_BB)^-1 W_B)
+    W    -= [H^-1]_:B ([H^-1]_BB)^-1 W_B
+    H^-1 -= [H^-1]_:B ([H^-1]_BB)^-1 [H^-1]_B:
 
 the equations of the Optimal Brain Surgeon (Hassibi & Stork 1993) with a block in the place of a weight. What remains
 costs more and more, so that costs in the order of removal never fall, and their sum is what is lost in all.

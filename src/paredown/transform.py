@@ -43,6 +43,8 @@ class TransformResult:
         skips: One entry per layer that was left alone though the transform treats its kind.
         removed: Layer name -> sorted indices of its removed output channels, for every layer with weights
             whose output lost channels. Empty for transforms that remove none.
+        inside: Key such as "attention/heads" or "bidirectional/units" -> sorted indices of what a layer lost inside,
+            which are no output channels of it.
         log: Plain figures worth keeping, e.g. a training history.
         reference: What the new network must equal once `removed` is set to zero in it, where that is not the network
             that was given: the same network with refitted weights. None: the network that was given.
@@ -52,6 +54,7 @@ class TransformResult:
     changes: tuple[Change, ...] = ()
     skips: tuple[Skip, ...] = ()
     removed: dict[str, np.ndarray] = field(default_factory=dict)
+    inside: dict[str, np.ndarray] = field(default_factory=dict)
     log: dict[str, Any] = field(default_factory=dict)
     reference: Any = None
 

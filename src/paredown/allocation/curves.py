@@ -89,8 +89,8 @@ def keep_optimal(
 ) -> np.ndarray:
     """Removes the channels of the least sum of scores (or losses) with which the cost is at most `limit`.
 
-    Other arguments and result as for `budget.keep_within`. Widths are first taken from `levels`, then from finer ones around
-    the solution, until the loss falls no more.
+    Other arguments and result as for `budget.keep_within`. Widths are first taken from `levels`, then from finer ones
+    around the solution, until the loss falls no more.
 
     Args:
         losses: Per group what is lost with 0, 1, … of its worst channels gone, shape (size + 1,); None: the sum of

@@ -16,7 +16,7 @@ from paredown.errors import DataError, SettingError
 from paredown.latency_table import LatencyTable
 from paredown.layer_rules import rule_for
 from paredown.moments import Moments
-from paredown.narrow import masked_outputs, narrow, removed_channels
+from paredown.narrow import fresh_states, masked_outputs, narrow, removed_channels, removed_inside
 from paredown.network import Network
 from paredown.profiling import MacCount, profile
 from paredown.reconstruct import Refit, refit
@@ -129,20 +129,20 @@ class PruneChannels(Transform):
         channels = Channels(model)
         groups = self._open_groups(channels)
         moments = None if data is None else Moments(channels, _sample(data.calibration, self.examples, seed), seed)
-        scores = self._scores(channels, groups, data, seed, moments)
-        keep = self._keep(channels, groups, scores, data, moments)
-        removed = removed_channels(channels, keep)
-        changes = tuple(
-            Change(path, "output channels", len(channels.outputs[path]), len(channels.outputs[path]) - len(gone))
-            for path, gone in removed.items()
-        )
-        skips, log, reference = self._skips(channels, removed, scores), {}, None
-        if moments is not None and removed and (self.compensate or self.reconstruct):
-            refitted = self._refitted(channels, keep, moments.split, data.input_shape, seed)
+        with fresh_states(channels.network):
+            scores = self._scores(channels, groups, data, seed, moments)
+            keep = self._keep(channels, groups, scores, data, moments)
+        removed, inside = removed_channels(channels, keep), removed_inside(channels, keep)
+        gone = {**removed, **inside}
+        changes = tuple(_change(channels, path, len(indices)) for path, indices in gone.items())
+        skips, log, reference = self._skips(channels, scores, removed, inside), {}, None
+        if moments is not None and gone and (self.compensate or self.reconstruct):
+            with fresh_states(channels.network):
+                refitted = self._refitted(channels, keep, moments.split, data.input_shape, seed)
             skips += tuple(Skip(path, f"not refitted: it {why}") for path, why in refitted.skipped.items())
             log, reference = {"refit_errors": refitted.errors}, refitted.model
         narrowed = narrow(model if reference is None else reference, channels, keep)
-        return TransformResult(narrowed, changes, skips, removed, log, reference)
+        return TransformResult(narrowed, changes, skips, removed, inside, log, reference)
 
     def prove(self, model: Any, result: TransformResult, inputs: Sequence[np.ndarray]) -> tuple[Check, ...]:
         """Pruned equals masked: the network (refitted, where that was asked for) with the removed channels at zero
@@ -151,7 +151,7 @@ class PruneChannels(Transform):
         Args:
             inputs: One array per network input, shape (a few, ...).
         """
-        masked = masked_outputs(Network(result.reference or model), result.removed, inputs)
+        masked = masked_outputs(Network(result.reference or model), {**result.removed, **result.inside}, inputs)
         pruned = masked_outputs(Network(result.model), {}, inputs)
         return (Check("pruned equals masked", largest_difference(masked, pruned), 1e-4),)
 
@@ -170,21 +170,27 @@ class PruneChannels(Transform):
 
     def _open_groups(self, channels: Channels) -> list[ChannelGroup]:
         """The groups that may lose channels."""
-        unknown = set(self.exclude) - set(channels.outputs)
+        unknown = set(self.exclude) - set(channels.outputs) - set(channels.inside.values())
         if unknown:
             raise SettingError(
                 f"exclude must name layers that make or carry channels. Received: {sorted(unknown)} (PruneChannels). "
                 f"The network has: {', '.join(list(channels.outputs)[:8])}, …"
             )
-        return [g for g in channels.groups if not set(g.outputs) & set(self.exclude)]
+        return [g for g in channels.groups if not self._excluded(channels, g)]
 
-    def _skips(self, channels: Channels, removed: dict[str, np.ndarray], scores: np.ndarray) -> tuple[Skip, ...]:
+    def _excluded(self, channels: Channels, group: ChannelGroup) -> set[str]:
+        """Those layers of the group, by their paths or as the layers around what is in it, that are excluded."""
+        return {path for key in group.outputs for path in (key, channels.inside.get(key, key))} & set(self.exclude)
+
+    def _skips(
+        self, channels: Channels, scores: np.ndarray, removed: dict[str, np.ndarray], inside: dict[str, np.ndarray]
+    ) -> tuple[Skip, ...]:
         """Why a layer lost nothing: every layer with weights, or without a rule, that is not in `removed`."""
         reasons = {}
         for group in channels.groups:
-            excluded = set(group.outputs) & set(self.exclude)
+            excluded = self._excluded(channels, group)
             for path in group.outputs:
-                if path in self.exclude:
+                if path in self.exclude or channels.inside.get(path) in self.exclude:
                     reasons[path] = "excluded"
                 elif excluded:
                     reasons[path] = f"coupled with {min(excluded)}, which is excluded"
@@ -197,6 +203,7 @@ class PruneChannels(Transform):
                 else:
                     reasons.setdefault(path, f"the budget takes none of its {group.size} channels")
         reasons |= channels.why_pinned() | channels.barriers
+        reasons |= _with_insides(channels, reasons, inside)
         treated = {
             call.path: Skip(call.path, reasons[call.path])
             for call in channels.network.all_calls()
@@ -254,6 +261,23 @@ def _sample(split: Split, count: int, seed: int) -> Split:
     """At most so many examples, drawn without order."""
     chosen = np.random.default_rng(seed).permutation(len(split))[:count]
     return split.part(np.sort(chosen))
+
+
+def _with_insides(channels: Channels, reasons: dict[str, str], inside: dict[str, np.ndarray]) -> dict[str, str]:
+    """Layer -> what became of the channels inside it, and why its output channels stay."""
+    told: dict[str, list[str]] = {}
+    for part, path in channels.inside.items():
+        reason = f"{len(inside[part])} removed" if part in inside else reasons[part]
+        told.setdefault(path, []).append(f"{part.removeprefix(f'{path}/')}: {reason}")
+    own = {path: [f"output channels: {reasons[path]}"] for path in told if path in reasons}
+    return {path: "; ".join(parts + own.get(path, [])) for path, parts in told.items()}
+
+
+def _change(channels: Channels, path: str, gone: int) -> Change:
+    """What happened to a layer's output channels, or to what is inside it (heads, say)."""
+    layer, size = channels.inside.get(path), len(channels.outputs[path])
+    what = "output channels" if layer is None else path.removeprefix(f"{layer}/").replace("_", " ")
+    return Change(layer or path, what, size, size - gone)
 
 
 def _one_of(name: str, value: str, known: Any) -> None:

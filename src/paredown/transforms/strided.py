@@ -46,7 +46,7 @@ def for_training(model: Any) -> tuple[Any, Callable[[], None]]:
                 for before, after in zip(call.operation.variables, made[call.path].variables, strict=True):
                     before.assign(after)
 
-    return rebuild(model, remake), bring_back
+    return rebuild(model, remake, opened=lambda call: True), bring_back
 
 
 def _strided(layer: Any) -> bool:
