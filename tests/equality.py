@@ -18,7 +18,13 @@ TOLERANCE = 1e-5
 def layer_at(model: Any, path: str) -> Any:
     """The layer behind a path such as `"encoder/conv"`."""
     for name in path.split("/"):
-        model = model.get_layer(name)
+        if hasattr(model, "get_layer"):
+            model = model.get_layer(name)
+        else:
+            found = [x for x in model._flatten_layers(include_self=False, recursive=False) if x.name == name]
+            if not found:
+                raise ValueError(f"{model.name} holds no {name}")
+            (model,) = found
     return model
 
 

@@ -119,6 +119,35 @@ def test_parameters_and_plain_data(name):
     assert cost.peak_activation_bytes > 0
 
 
+def test_what_can_be_removed_and_why_not():
+    i = image()
+    x = layers.Conv2D(4, 1, name="free")(i)
+    x = layers.Conv2D(6, 1, groups=1, name="before")(x)
+    x = CrossChannel(name="cross")(x)
+    x = layers.Conv2D(4, 1, name="single")(x)
+    x = layers.Add()([x[..., :-1], x[..., 1:]])
+    found = {
+        r.name: r for r in profile(keras.Model(i, layers.Dense(3, name="last")(layers.ReLU(name="relu")(x)))).layers
+    }
+    assert (found["free"].channels, found["free"].removable, found["free"].why) == (4, 4, "")
+    unknown = "no rule for CrossChannel: its neighbours must stay"
+    assert (found["before"].removable, found["before"].why) == (0, f"cross: {unknown}")
+    assert (found["cross"].channels, found["cross"].removable, found["cross"].why) == (6, 0, unknown)
+    assert (found["single"].removable, found["single"].why) == (4, "its channels can only go all together")
+    assert (found["last"].removable, found["last"].why) == (0, "network output")
+    assert found["relu"].removable is None
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_layer_with_weights_says_what_can_be_removed(name):
+    model = NETWORKS[name]()
+    for row in profile(model, (12, 12, 3) if name in ("open_size", "unknown_sizes") else None).layers:
+        if row.params:
+            assert row.removable is not None
+            assert 0 <= row.removable <= row.channels
+            assert row.why or row.removable == row.channels
+
+
 def test_models_whose_calls_cannot_be_seen_are_refused():
     class Subclassed(keras.Model):
         def call(self, x):

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from paredown.data import Data, Split
     from paredown.errors import ParedownError
     from paredown.export import Export, export_litert
+    from paredown.layer_rules import Rule, register_layer_rule
     from paredown.measure import LatencyReport, measure_latency
     from paredown.pipeline import compress
     from paredown.profiling import Profile, profile
@@ -24,6 +25,7 @@ _HOMES = {
     "paredown.data": ("Data", "Split"),
     "paredown.errors": ("ParedownError",),
     "paredown.export": ("Export", "export_litert"),
+    "paredown.layer_rules": ("Rule", "register_layer_rule"),
     "paredown.measure": ("LatencyReport", "measure_latency"),
     "paredown.pipeline": ("compress",),
     "paredown.profiling": ("Profile", "profile"),
@@ -46,6 +48,7 @@ __all__ = [
     "Profile",
     "PruneChannels",
     "Recipe",
+    "Rule",
     "Run",
     "Skip",
     "Split",
@@ -56,6 +59,7 @@ __all__ = [
     "export_litert",
     "measure_latency",
     "profile",
+    "register_layer_rule",
 ]
 
 
