@@ -5,6 +5,7 @@ import pytest
 from keras import layers
 
 from networks import NETWORKS, CrossChannel, image
+from paredown.channels import Channels
 from paredown.errors import ModelError, SettingError
 from paredown.profiling import profile
 
@@ -136,6 +137,36 @@ def test_what_can_be_removed_and_why_not():
     assert (found["single"].removable, found["single"].why) == (4, "its channels can only go all together")
     assert (found["last"].removable, found["last"].why) == (0, "network output")
     assert found["relu"].removable is None
+
+
+#: Networks of which everything can go but what the output or a constant holds, and the reasons that hold the rest.
+FREE = {
+    "grouped": {"network output"},
+    "grouped_finely": {"network output"},
+    "resnext": {"network output"},
+    "shufflenet": {"network output"},
+    "squeeze_and_excitation": {"network output"},
+    "zero_shortcuts": {"network output"},
+    "slices_with_steps": {"network output"},
+    "pixels_shuffled_by_hand": {"network output"},
+    "composite": {"network output"},
+    "own_rows": {"network output"},
+    "own_operations": {"network output"},
+    "padded_shortcuts": {
+        "network output",
+        "add combines it with a network input or constant",
+        "add_1 combines it with a network input or constant",
+    },
+}
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_nothing_is_pinned_without_need(name):
+    channels = Channels(NETWORKS[name]())
+    free = {path: channels.prunable[components] for path, components in channels.outputs.items()}
+    reasons = {channels.reasons[c] for path, x in channels.outputs.items() for c in x[~free[path]].tolist()}
+    assert reasons == FREE[name]
+    assert sum(not kept.any() for kept in free.values()) == 1  # the output itself
 
 
 @pytest.mark.parametrize("name", NETWORKS)

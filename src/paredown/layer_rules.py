@@ -168,7 +168,7 @@ OPERATIONS: dict[str, Rule] = {
         for name in (
             "Absolute Abs Negative Square Sqrt Exp Expm1 Log1p Sin Tanh Sign Round Floor Ceil Clip Cast Copy "
             "Relu Relu6 Sigmoid Softplus Softsign SoftShrink Silu LeakyRelu HardSigmoid HardSilu Elu Selu Gelu Celu "
-            "TanhShrink HardTanh HardShrink StopGradient"
+            "TanhShrink HardTanh HardShrink StopGradient ZerosLike OnesLike"
         ).split()
     },
     "Add": Rule(f.combine(f.total)),
