@@ -21,7 +21,13 @@ RECURRENT += (keras.layers.ConvLSTM2D, keras.layers.ConvLSTM3D)
 def layer_at(model: Any, path: str) -> Any:
     """The layer behind a path such as `"encoder/conv"`."""
     for name in path.split("/"):
-        model = model.get_layer(name)
+        if hasattr(model, "get_layer"):
+            model = model.get_layer(name)
+        else:
+            found = [x for x in model._flatten_layers(include_self=False, recursive=False) if x.name == name]
+            if not found:
+                raise ValueError(f"{model.name} holds no {name}")
+            (model,) = found
     return model
 
 
@@ -184,7 +190,7 @@ def _left(kind: str, name: str, shape: tuple, size: int, into: np.ndarray, out: 
         return size // into.size * int(into.sum()) if shape[-1] == into.size else size
     if kind == "BatchNormalization":
         return int(into.sum())
-    if name == "bias":
+    if name == "bias" or (kind == "Gained" and len(shape) == 1):
         return int(out.sum())
     if name.endswith("kernel") and (into.size > 1 or out.size > 1) and into.all() and out.all():
         return size

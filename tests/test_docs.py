@@ -32,6 +32,19 @@ def test_quickstart(tmp_path, monkeypatch, capsys):
     assert names["after"]["macs"] <= 0.25 * names["before"]["macs"]
 
 
+def test_layers_of_your_own(capsys):
+    names = {"__name__": "docs_layers"}
+    for block in blocks(ROOT / "docs" / "custom-layers.md", "python"):
+        exec(compile(block, "custom-layers.md", "exec"), names)
+    # Half of 32, then half of 16 channels are left: 8 * 16 + 16 * 8, and 8 * 4 of the last layer.
+    assert capsys.readouterr().out == f"16 (8, 16) {8 * 16 + 16 * 8 + 8 * 4}\n"
+    swish = names["Swish"](name="swish")
+    inputs = names["keras"].Input((4,))
+    x = names["keras"].layers.Dense(2)(swish(names["keras"].layers.Dense(6)(inputs)))
+    result = names["paredown"].PruneChannels(criterion="random", sparsity=0.5)(names["keras"].Model(inputs, x))
+    assert type(result.model.get_layer("swish")) is names["Swish"]
+
+
 def test_the_quickstarts_yaml_is_its_recipe():
     (text,) = blocks(ROOT / "docs" / "quickstart.md", "yaml")
     assert [next(iter(entry)) for entry in yaml.safe_load(text)["transforms"]] == ["prune_channels", "fine_tune"]

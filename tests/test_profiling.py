@@ -5,6 +5,7 @@ import pytest
 from keras import layers
 
 from networks import NETWORKS, CrossChannel, image
+from paredown.channels import Channels
 from paredown.errors import ModelError, SettingError
 from paredown.profiling import profile
 
@@ -154,6 +155,65 @@ def test_parameters_and_plain_data(name):
     assert cost.params == model.count_params()
     assert cost.to_dict()["macs"] == cost.macs
     assert cost.peak_activation_bytes > 0
+
+
+def test_what_can_be_removed_and_why_not():
+    i = image()
+    x = layers.Conv2D(4, 1, name="free")(i)
+    x = layers.Conv2D(6, 1, groups=1, name="before")(x)
+    x = CrossChannel(name="cross")(x)
+    x = layers.Conv2D(4, 1, name="single")(x)
+    x = layers.Add()([x[..., :-1], x[..., 1:]])
+    found = {
+        r.name: r for r in profile(keras.Model(i, layers.Dense(3, name="last")(layers.ReLU(name="relu")(x)))).layers
+    }
+    assert (found["free"].channels, found["free"].removable, found["free"].why) == (4, 4, "")
+    unknown = "no rule for CrossChannel: its neighbours must stay"
+    assert (found["before"].removable, found["before"].why) == (0, f"cross: {unknown}")
+    assert (found["cross"].channels, found["cross"].removable, found["cross"].why) == (6, 0, unknown)
+    assert (found["single"].removable, found["single"].why) == (4, "its channels can only go all together")
+    assert (found["last"].removable, found["last"].why) == (0, "network output")
+    assert found["relu"].removable is None
+
+
+#: Networks of which everything can go but what the output or a constant holds, and the reasons that hold the rest.
+FREE = {
+    "grouped": {"network output"},
+    "grouped_finely": {"network output"},
+    "resnext": {"network output"},
+    "shufflenet": {"network output"},
+    "squeeze_and_excitation": {"network output"},
+    "zero_shortcuts": {"network output"},
+    "slices_with_steps": {"network output"},
+    "pixels_shuffled_by_hand": {"network output"},
+    "composite": {"network output"},
+    "own_rows": {"network output"},
+    "own_operations": {"network output"},
+    "padded_shortcuts": {
+        "network output",
+        "add combines it with a network input or constant",
+        "add_1 combines it with a network input or constant",
+    },
+}
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_nothing_is_pinned_without_need(name):
+    channels = Channels(NETWORKS[name]())
+    free = {path: channels.prunable[components] for path, components in channels.outputs.items()}
+    reasons = {channels.reasons[c] for path, x in channels.outputs.items() for c in x[~free[path]].tolist()}
+    assert reasons == FREE[name]
+    assert sum(not kept.any() for kept in free.values()) == 1  # the output itself
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_layer_with_weights_says_what_can_be_removed(name):
+    model = NETWORKS[name]()
+    for row in profile(model, (12, 12, 3) if name in ("open_size", "unknown_sizes") else None).layers:
+        if row.params:
+            assert row.removable is not None
+            assert 0 <= row.removable <= row.channels
+            assert row.why or row.removable == row.channels
 
 
 def test_models_whose_calls_cannot_be_seen_are_refused():

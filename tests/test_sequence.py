@@ -167,4 +167,6 @@ def test_what_only_attention_reads_stays_under_criteria_of_activations():
     assert result.inside == {}
     assert set(result.removed) == {"dense_1", "dense_3"}
     reason = {skip.layer: skip.reason for skip in result.skips}["multi_head_attention"]
-    assert reason.startswith("heads: criterion 'apoz' gives its channels no score; output channels: layer_normalization")
+    assert reason.startswith(
+        "heads: criterion 'apoz' gives its channels no score; output channels: layer_normalization"
+    )

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from paredown.errors import ParedownError
     from paredown.export import Export, export_litert
     from paredown.latency_table import LatencyTable
+    from paredown.layer_rules import Rule, register_layer_rule
     from paredown.measure import LatencyReport, measure_latency
     from paredown.pipeline import compress
     from paredown.profiling import Profile, profile
@@ -26,6 +27,7 @@ _HOMES = {
     "paredown.errors": ("ParedownError",),
     "paredown.export": ("Export", "export_litert"),
     "paredown.latency_table": ("LatencyTable",),
+    "paredown.layer_rules": ("Rule", "register_layer_rule"),
     "paredown.measure": ("LatencyReport", "measure_latency"),
     "paredown.pipeline": ("compress",),
     "paredown.profiling": ("Profile", "profile"),
@@ -49,6 +51,7 @@ __all__ = [
     "Profile",
     "PruneChannels",
     "Recipe",
+    "Rule",
     "Run",
     "Skip",
     "Split",
@@ -59,6 +62,7 @@ __all__ = [
     "export_litert",
     "measure_latency",
     "profile",
+    "register_layer_rule",
 ]
 
 

@@ -116,6 +116,26 @@ class Channels:
             if not self.prunable[components].any()
         }
 
+    def removable(self) -> dict[str, tuple[int, str]]:
+        """Layer path -> how many of its output channels can go, and why the others, or single ones, cannot.
+
+        For every layer with weights, and for what was not followed. The reason is "" where any channel can go by
+        itself.
+        """
+        result = {}
+        for path, components in self.outputs.items():
+            free = self.prunable[components]
+            why = [self.reasons[c] for c in dict.fromkeys(components[~free].tolist())]
+            if free.any() and len(np.unique(components[free])) == 1 < free.sum():
+                why.append("its channels can only go all together")
+            result[path] = int(free.sum()), "; ".join(dict.fromkeys(why))
+        for path, reason in self.barriers.items():
+            result.setdefault(path, (0, reason))
+        for call in self.network.all_calls():
+            if call.is_layer and call.operation.weights:
+                result.setdefault(call.path, (0, "it makes no channels that can be removed"))
+        return result
+
 
 def channel_groups(model: Any) -> list[ChannelGroup]:
     """The channels of a Keras network that can be removed, those that stand or fall together side by side.

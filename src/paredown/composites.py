@@ -95,10 +95,6 @@ def _traced(layer: Any, args: tuple, kwargs: dict, signature: tuple) -> Trace:
     return Trace(graph, "", signature)
 
 
-class _SetsVariablesError(Exception):
-    """The call has side effects."""
-
-
 def _graph(layer: Any, args: tuple, kwargs: dict) -> Any:
     """The functional view of the call; nothing stays behind at the layer's sublayers."""
     inputs: list[Any] = []
@@ -116,7 +112,7 @@ def _graph(layer: Any, args: tuple, kwargs: dict) -> Any:
         with keras.StatelessScope() as scope:
             outputs = layer.call(*args, **kwargs)
         if scope.state_mapping:
-            raise _SetsVariablesError("it sets variables")
+            raise RuntimeError("it sets variables")
         return keras.Function(inputs if len(inputs) > 1 else inputs[0], outputs, name=layer.name)
     finally:
         for sub, (into, out) in zip(sublayers, before, strict=True):

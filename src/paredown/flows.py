@@ -219,10 +219,19 @@ def spatial(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
 
 
 def zero_pad(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
-    """Zeros at the border: a rest other than zero is no longer one value."""
-    labels, rest = _channels(call, flows[0], trace)
-    rank = len(call.outputs[0].shape)
-    return [along(channel_axis(call.operation, rank), rank, labels, np.where(rest == 0, 0, np.nan))]
+    """Zeros at the border; where channels lie on a padded axis (Permute before), they are constants beside them."""
+    layer, rank = call.operation, flows[0].labels.ndim
+    first = 2 if getattr(layer, "data_format", None) == "channels_first" else 1
+    widths = [(0, 0)] * rank
+    for axis, pair in enumerate(np.reshape(layer.padding, (-1, 2)).tolist(), first):
+        widths[axis] = tuple(pair)
+    return [_padded(flows[0], widths)]
+
+
+def _padded(given: Flow, widths: list[tuple[int, int]]) -> Flow:
+    """Zeros around the places of a tensor: a rest other than zero is no longer one value."""
+    parts = given.labels, np.where(given.rest == 0, 0, np.nan).astype("float32")
+    return Flow(*(np.pad(x, [w if x.shape[a] > 1 else (0, 0) for a, w in enumerate(widths)]) for x in parts))
 
 
 def pad(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
@@ -232,11 +241,11 @@ def pad(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
     labels, rank = given.labels, given.labels.ndim
     widths = np.broadcast_to(np.asarray(operation.pad_width), (rank, 2))
     value = (kwargs.get("constant_values") or (args[1] if len(args) > 1 else 0)) or 0
-    widths = [tuple(w) if labels.shape[a] > 1 else (0, 0) for a, w in enumerate(widths)]
-    if any(map(any, widths)) and operation.mode != "constant":
+    of_channels = [tuple(w) for a, w in enumerate(widths) if labels.shape[a] > 1]
+    if any(map(any, of_channels)) and operation.mode != "constant":
         return pins("it pads channels with copies of others")(call, flows, trace)
-    rest = given.rest if value == 0 and (given.rest == 0).all() else np.full((1,) * rank, np.nan, "float32")
-    return [Flow(np.pad(labels, widths), rest)]
+    padded = _padded(given, [tuple(w) for w in widths.tolist()])
+    return [padded if value == 0 else Flow(padded.labels, np.full_like(padded.rest, np.nan))]
 
 
 def reduce(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:

@@ -20,6 +20,8 @@ from paredown import flows as f
 from paredown import flows_attention as a
 from paredown import flows_recurrent as r
 from paredown import moves
+from paredown.composites import WHOLE
+from paredown.errors import SettingError
 from paredown.flows_distributed import distributed, refit_inner, resize_inner
 from paredown.labels import Flow, Trace
 from paredown.network import Call
@@ -235,7 +237,7 @@ OPERATIONS: dict[str, Rule] = {
         for name in (
             "Absolute Abs Negative Square Sqrt Exp Expm1 Log1p Sin Tanh Sign Round Floor Ceil Clip Cast Copy "
             "Relu Relu6 Sigmoid Softplus Softsign SoftShrink Silu LeakyRelu HardSigmoid HardSilu Elu Selu Gelu Celu "
-            "TanhShrink HardTanh HardShrink StopGradient"
+            "TanhShrink HardTanh HardShrink StopGradient ZerosLike OnesLike"
         ).split()
     },
     "Add": Rule(f.combine(f.total)),
@@ -271,6 +273,48 @@ OPERATIONS: dict[str, Rule] = {
     **{name: Rule(moves.transpose) for name in ("Transpose", "Swapaxes", "Moveaxis", "ExpandDims", "Flip")},
     **{name: Rule(moves.move) for name in ("Squeeze", "Repeat", "Tile")},
 }
+
+
+_AXES = frozenset(("i", "o", "im", "..."))
+
+
+def register_layer_rule(layer_class: type, rule: Rule) -> None:
+    """Gives a custom layer a row in the table: coupling, slicing, rebuilding and costing.
+
+    Args:
+        layer_class: A subclass of `keras.layers.Layer`, not one of Keras's own; the row counts for this class, not
+            for what is derived from it. A second row replaces the first.
+        rule: The row.
+    Raises:
+        SettingError: If the class is no layer of the user's, or the row names what cannot be.
+    """
+    if not isinstance(layer_class, type) or not issubclass(layer_class, layers.Layer):
+        raise SettingError(
+            f"layer_class must be a subclass of keras.layers.Layer. Received: {layer_class!r} (register_layer_rule)."
+        )
+    if layer_class.__module__.startswith("keras."):
+        raise SettingError(
+            f"layer_class must be a class of your own. Received: {layer_class.__name__} of Keras "
+            "(register_layer_rule). Derive a class from it, and register that."
+        )
+    if not isinstance(rule, Rule) or not callable(rule.flow):
+        raise SettingError(
+            f"rule must be a paredown.rules.Rule with a flow. Received: {rule!r} for {layer_class.__name__} "
+            "(register_layer_rule). Use e.g. Rule(rules.elementwise)."
+        )
+    for name, axes in rule.weights.items():
+        if not _AXES & set(axes.split()):
+            raise SettingError(
+                f"weights must say which axis carries channels: i, o, im or .... Received: {name}={axes!r} for "
+                f"{layer_class.__name__} (register_layer_rule). Use e.g. {{'kernel': 'i o', 'bias': 'o'}}."
+            )
+    if rule.macs_at not in (None, "output", "input"):
+        raise SettingError(
+            f"macs_at must be 'output', 'input' or None. Received: macs_at={rule.macs_at!r} for "
+            f"{layer_class.__name__} (register_layer_rule)."
+        )
+    LAYERS[layer_class] = rule
+    WHOLE.add(layer_class)
 
 
 def rule_for(operation: Any) -> Rule | None:
