@@ -55,6 +55,8 @@ class FineTune(Transform):
             "l1_activations", the sum over channels of |what layers with a kernel read|, mean over examples and
             positions; "batch_norm_scale", the sum of |gamma|. The losses in the log hold it, the result does not.
         strength: Above 0 where `regularization` is given.
+        steps_per_execution: Steps that run in one go: the same result, sooner for small networks. A loss that is no
+            number is noticed after them. PyTorch knows one only.
     Source:
         Hinton et al. 2015, arXiv:1503.02531, section 2, at temperature 1 (`teacher_weight`);
         Liu et al. 2017, arXiv:1708.06519, section 3 (`batch_norm_scale`).
@@ -75,9 +77,10 @@ class FineTune(Transform):
     teacher_weight: float = 0.0
     regularization: str | None = None
     strength: float = 0.0
+    steps_per_execution: int = 1
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size", "patience", "steps_per_epoch"):
+        for name in ("epochs", "batch_size", "patience", "steps_per_epoch", "steps_per_execution"):
             value = getattr(self, name)
             whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
             self._require(name, whole or (value is None and name in ("patience", "steps_per_epoch")), "at least 1")
@@ -122,7 +125,8 @@ class FineTune(Transform):
         pack = _packer(tuned)
         batches = ShuffledBatches(train, self.batch_size, self.steps_per_epoch, seed, self.augment, pack)
         rate = self._set_rate(objective, self.epochs * len(batches))
-        trainer.compile(**objective.compile)
+        at_once = 1 if keras.backend.backend() == "torch" else self.steps_per_execution
+        trainer.compile(**objective.compile, steps_per_execution=at_once)
         history = self._fit(trainer, batches, held_out and OrderedBatches(held_out, self.batch_size, pack), rate)
         bring_back()
         losses = history.get("val_loss")
