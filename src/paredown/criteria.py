@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from paredown.statistics import ActivationStatistics
+from paredown.surgeon import redundancy, structured_obs, thinet
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Criterion:
     """
 
     score: Callable
-    reads: Literal["kernel", "activations", "nothing"]
+    reads: Literal["kernel", "activations", "moments", "nothing"]
     reductions: tuple[str, ...] = ()
     comparable: bool = False
 
@@ -95,4 +96,7 @@ CRITERIA: dict[str, Criterion] = {
     "l1_norm": Criterion(l1_norm, "kernel"),
     "l2_norm": Criterion(l2_norm, "kernel"),
     "random": Criterion(random, "nothing", comparable=True),
+    "redundancy": Criterion(redundancy, "moments", comparable=True),
+    "structured_obs": Criterion(structured_obs, "moments", comparable=True),
+    "thinet": Criterion(thinet, "moments", comparable=True),
 }

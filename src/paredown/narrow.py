@@ -23,23 +23,23 @@ def narrow(model: Any, channels: Channels, keep: np.ndarray) -> keras.Model:
     Returns:
         A Functional model whose outputs are those of `model` with the removed channels set to zero.
     """
-    moves = {id(move.call.operation): move for move in channels.moves}
+    moves = {move.call.path: move for move in channels.moves}
 
     def remake(call: Call) -> Any:
         rule = rule_for(call.operation)
         config = call.operation.get_config()
         if rule and rule.width and call.path in channels.outputs:
             config[rule.width] = int(keep[channels.outputs[call.path]].sum())
-        elif rule and rule.refit_config and id(call.operation) in moves:
-            config = rule.refit_config(call, config, _sizes_left(moves[id(call.operation)], keep))
+        elif rule and rule.refit_config and call.path in moves:
+            config = rule.refit_config(call, config, _sizes_left(moves[call.path], keep))
         else:
             return copied(call)
         return from_config(call.operation, config)
 
     def arguments(call: Call, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         rule = rule_for(call.operation)
-        if rule and rule.refit_arguments and id(call.operation) in moves:
-            move = moves[id(call.operation)]
+        if rule and rule.refit_arguments and call.path in moves:
+            move = moves[call.path]
             kept = _kept_along_axes(move.inputs[0], keep)
             return rule.refit_arguments(call, args, kwargs, kept)
         return args, kwargs

@@ -99,11 +99,18 @@ def _of_activations(criterion: Criterion, sight: Sight) -> Places:
     return [(components, criterion.score(statistics)) for components, statistics in places]
 
 
+def _of_moments(criterion: Criterion, sight: Sight) -> Places:
+    found = {c.path: c for c in consumers(sight.channels, sight.examples, sight.seed)}
+    readers = [(g.components, [found[path] for path in g.inputs if path in found]) for g in sight.channels.groups]
+    return [(components, criterion.score(components, read)) for components, read in readers if read]
+
+
 _NEED_NO_DATA = ("nothing", "kernel")
 _PLACES: dict[str, Callable[[Criterion, Sight], Places]] = {
     "nothing": _of_nothing,
     "kernel": _of_kernels,
     "activations": _of_activations,
+    "moments": _of_moments,
 }
 
 
