@@ -136,7 +136,9 @@ def consumers(
             channels.network.walk(channels.network.cast_inputs(inputs), step)
             advance(len(inputs[0]))
     return [
-        Consumer(path, linear.matrix, sums.row / sums.count, sums.covariance(), linear.rows_of_channels(channels.reads[path]))
+        Consumer(
+            path, linear.matrix, sums.row / sums.count, sums.covariance(), linear.rows_of_channels(channels.reads[path])
+        )
         for path, (linear, sums) in wanted.items()
     ]
 

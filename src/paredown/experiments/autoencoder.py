@@ -31,6 +31,9 @@ PROBABILITY = {"criterion": "activation_probability", "threshold": 0.1}
 L1 = {"regularization": "l1_activations", "strength": 1e-3}
 DISTORTED = {"distortion": 0.25, "patience": 2}
 
+#: What reads removed channels is refitted, where this PruneChannels can.
+RECONSTRUCT: dict[str, Any] = {"reconstruct": True} if "reconstruct" in PruneChannels.__dataclass_fields__ else {}
+
 #: Variant -> what is pruned in each cycle, what is added to the training, and the cycle's own settings.
 VARIANTS: dict[str, tuple[dict, dict, dict]] = {
     "vanilla": (COUNT, {}, {}),
@@ -115,7 +118,7 @@ def to_the_floor(case: dict) -> list[Transform]:
 
 
 def structured_obs(sparsity: float, kept: tuple[str, ...]) -> PruneChannels:
-    return PruneChannels("structured_obs", sparsity=sparsity, exclude=kept, reconstruct=True)
+    return PruneChannels("structured_obs", sparsity=sparsity, exclude=kept, **RECONSTRUCT)
 
 
 def error_of(model: Any, data: Data) -> float:

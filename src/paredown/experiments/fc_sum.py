@@ -17,6 +17,9 @@ from paredown.experiments.experiment import Experiment
 from paredown.experiments.rows import spread, summarized
 from paredown.transforms import FineTune, PruneChannels, PruneCycle, PruneGradually
 
+#: What reads removed channels is refitted, where this PruneChannels can.
+RECONSTRUCT: dict[str, Any] = {"reconstruct": True} if "reconstruct" in PruneChannels.__dataclass_fields__ else {}
+
 #: Every optimizer at the thesis's learning rate.
 RATE = 0.01
 OPTIMIZERS: dict[str, dict[str, Any]] = {
@@ -44,7 +47,7 @@ def cases(quick: bool) -> list[dict]:
     if quick:
         size = {"units": 100, "samples": 5000, "batch": 100, "epochs": 1, "max_cycles": 2}
         return [{"optimizer": "Momentum", "seed": 0, **size}]
-    size = {"units": 1000, "samples": 10**6, "batch": 1000, "epochs": 10, "max_cycles": 5}
+    size = {"units": 1000, "samples": 10**6, "batch": 1000, "epochs": 10, "max_cycles": 8}
     return [{"optimizer": name, "seed": seed, **size} for name in OPTIMIZERS for seed in range(3)]
 
 
@@ -155,7 +158,7 @@ def merged(model: Any, data: Data, case: dict) -> dict:
 
 def redundancy(sparsity: float) -> PruneChannels:
     """What others can say goes; they take over its outgoing weights."""
-    return PruneChannels("redundancy", sparsity=sparsity, reconstruct=True, min_channels=2)
+    return PruneChannels("redundancy", sparsity=sparsity, min_channels=2, **RECONSTRUCT)
 
 
 def page(rows: list[dict], folder: Path) -> str:
