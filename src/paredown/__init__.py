@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from paredown.recipe import Recipe
     from paredown.run import Run
     from paredown.transform import Change, Skip, Transform, TransformResult
-    from paredown.transforms import FineTune, PruneChannels
+    from paredown.transforms import FineTune, PruneChannels, PruneCycle, PruneGradually, ReestimateBatchNorm
 
 # Where each name lives. Loaded when it is first asked for: Keras takes seconds to import, and `paredown --help` and the
 # error classes need none of it.
@@ -34,7 +34,7 @@ _HOMES = {
     "paredown.recipe": ("Recipe",),
     "paredown.run": ("Run",),
     "paredown.transform": ("Change", "Skip", "Transform", "TransformResult"),
-    "paredown.transforms": ("FineTune", "PruneChannels"),
+    "paredown.transforms": ("FineTune", "PruneChannels", "PruneCycle", "PruneGradually", "ReestimateBatchNorm"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -50,7 +50,10 @@ __all__ = [
     "ParedownError",
     "Profile",
     "PruneChannels",
+    "PruneCycle",
+    "PruneGradually",
     "Recipe",
+    "ReestimateBatchNorm",
     "Rule",
     "Run",
     "Skip",

@@ -95,11 +95,12 @@ class Transform:
         return ()
 
     def settings(self) -> dict[str, Any]:
-        """The fields that differ from their defaults, as plain data."""
+        """The fields that differ from their defaults, as plain data; a transform within this one is its settings."""
+        values = {f.name: (getattr(self, f.name), f.default) for f in dataclasses.fields(self)}
         return {
-            f.name: getattr(self, f.name)
-            for f in dataclasses.fields(self)
-            if f.default is dataclasses.MISSING or getattr(self, f.name) != f.default
+            name: value.settings() if isinstance(value, Transform) else value
+            for name, (value, default) in values.items()
+            if default is dataclasses.MISSING or value != default
         }
 
     def identity(self) -> dict[str, Any]:

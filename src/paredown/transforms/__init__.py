@@ -3,7 +3,12 @@
 from paredown.transform import Transform
 from paredown.transforms.fine_tune import FineTune
 from paredown.transforms.prune_channels import PruneChannels
+from paredown.transforms.prune_cycle import PruneCycle
+from paredown.transforms.prune_gradually import PruneGradually
+from paredown.transforms.reestimate_batch_norm import ReestimateBatchNorm
 
-TRANSFORMS: dict[str, type[Transform]] = {kind.name: kind for kind in (PruneChannels, FineTune)}
+TRANSFORMS: dict[str, type[Transform]] = {
+    kind.name: kind for kind in (PruneChannels, FineTune, PruneCycle, PruneGradually, ReestimateBatchNorm)
+}
 
-__all__ = ["TRANSFORMS", "FineTune", "PruneChannels"]
+__all__ = ["TRANSFORMS", "FineTune", "PruneChannels", "PruneCycle", "PruneGradually", "ReestimateBatchNorm"]

@@ -39,6 +39,8 @@ class Matching(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         distance = self._distance(x, y_pred)
+        # What regularizers add counts whole, whatever the teacher's share; Keras has put it into the label loss.
+        distance = sum(self.losses, distance)
         if y is None:
             return distance
         label_loss = super().compute_loss(x, y, y_pred, sample_weight, training)

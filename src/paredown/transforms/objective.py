@@ -33,13 +33,13 @@ class Objective:
     origin: dict[str, str] = field(default_factory=dict)
 
 
-def choose(model: Any, split: Split, optimizer: str | None, loss: str | None) -> Objective:
+def choose(model: Any, split: Split, optimizer: str | dict | None, loss: str | None) -> Objective:
     """What is given, else what the model was compiled with, else a sensible choice.
 
     Args:
         model: The network; its compile configuration is read, nothing else.
         split: The training data; without labels only the optimizer is chosen.
-        optimizer, loss: Keras names, or None.
+        optimizer, loss: Keras names, or None; the optimizer also as {"class_name": ..., "config": {...}}.
     Raises:
         SettingError: If Keras knows no such optimizer or loss.
         DataError: If there is no label for some output.
@@ -116,6 +116,19 @@ def _unreduced(loss: Any) -> Callable | None:
     return function
 
 
+def plain_optimizer(optimizer: Any) -> bool:
+    """Whether a setting names an optimizer in plain data, with nothing in it that Keras would import."""
+    if not isinstance(optimizer, dict):
+        return optimizer is None or isinstance(optimizer, str)
+    config = optimizer.get("config", {})
+    return (
+        set(optimizer) <= {"class_name", "config"}
+        and isinstance(optimizer.get("class_name"), str)
+        and isinstance(config, dict)
+        and all(value is None or isinstance(value, bool | int | float | str) for value in config.values())
+    )
+
+
 def loss_name(loss: Any) -> str:
     """A loss, or a structure of losses, in words."""
     names = [getattr(item, "name", None) or getattr(item, "__name__", str(item)) for item in tree.flatten(loss)]
@@ -131,15 +144,15 @@ def _first(*choices: tuple[Any, str]) -> tuple[Any, str]:
     return next((value, origin) for value, origin in choices if value is not None)
 
 
-def _known(module: Any, what: str, name: str | None) -> Any:
+def _known(module: Any, what: str, name: str | dict | None) -> Any:
     if name is None:
         return None
     try:
-        return module.get(name)
-    except ValueError as error:
+        return module.get({"config": {}, **name} if isinstance(name, dict) else name)
+    except (ValueError, TypeError) as error:
+        instead = "adam, or {class_name: SGD, config: {momentum: 0.9}}" if what == "optimizer" else "mean_squared_error"
         raise SettingError(
-            f"{what} must be a name that Keras knows. Received: {what}={name!r} (FineTune). "
-            f"Use e.g. {'adam or sgd' if what == 'optimizer' else 'mean_squared_error'}."
+            f"{what} must be one that Keras knows. Received: {what}={name!r} (FineTune). Use e.g. {instead}."
         ) from error
 
 
