@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from paredown.recipe import Recipe
     from paredown.run import Run
     from paredown.transform import Change, Skip, Transform, TransformResult
-    from paredown.transforms import FineTune, PruneChannels
+    from paredown.transforms import FineTune, PruneChannels, PruneWeights
 
 # Where each name lives. Loaded when it is first asked for: Keras takes seconds to import, and `paredown --help` and the
 # error classes need none of it.
@@ -30,7 +30,7 @@ _HOMES = {
     "paredown.recipe": ("Recipe",),
     "paredown.run": ("Run",),
     "paredown.transform": ("Change", "Skip", "Transform", "TransformResult"),
-    "paredown.transforms": ("FineTune", "PruneChannels"),
+    "paredown.transforms": ("FineTune", "PruneChannels", "PruneWeights"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -45,6 +45,7 @@ __all__ = [
     "ParedownError",
     "Profile",
     "PruneChannels",
+    "PruneWeights",
     "Recipe",
     "Run",
     "Skip",

@@ -16,6 +16,7 @@ from paredown.network import Network
 from paredown.rebuild import rebuild
 from paredown.transform import Transform, TransformResult
 from paredown.transforms.batches import AUGMENT, OrderedBatches, ShuffledBatches
+from paredown.transforms.keep_zeros import zeros_kept
 from paredown.transforms.matching import Matching
 from paredown.transforms.objective import Objective, choose, class_like, loss_name
 from paredown.transforms.strided import for_training
@@ -49,6 +50,7 @@ class FineTune(Transform):
         schedule: "constant", or "cosine": the learning rate falls to 0 over all epochs along half a cosine.
         teacher_weight: For labelled data: share of the distance to the outputs of `teacher` in the loss
             (Kullback-Leibler divergence for class scores, mean squared difference for other outputs), in [0, 1).
+        keep_zeros: Weights of kernels that are exactly zero, as `PruneWeights` leaves them, stay zero.
     Source:
         Hinton et al. 2015, arXiv:1503.02531, section 2, at temperature 1 (`teacher_weight`).
     """
@@ -66,6 +68,7 @@ class FineTune(Transform):
     augment: str = "none"
     schedule: str = "constant"
     teacher_weight: float = 0.0
+    keep_zeros: bool = False
 
     def __post_init__(self):
         for name in ("epochs", "batch_size", "patience", "steps_per_epoch"):
@@ -76,6 +79,7 @@ class FineTune(Transform):
         self._require("learning_rate", rate is None or (_number(rate) and 0 < rate < np.inf), "above 0", "0.001")
         self._require("holdout", _number(self.holdout) and 0 < self.holdout < 1, "in (0, 1)", "0.1")
         self._require("teacher_weight", _number(self.teacher_weight) and 0 <= self.teacher_weight < 1, "in [0, 1)")
+        self._require("keep_zeros", isinstance(self.keep_zeros, bool), "true or false")
         self._require("augment", self.augment in AUGMENT, f"one of {', '.join(AUGMENT)}")
         self._require("schedule", self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}")
 
@@ -106,7 +110,8 @@ class FineTune(Transform):
         batches = ShuffledBatches(train, self.batch_size, self.steps_per_epoch, seed, self.augment, pack)
         rate = self._set_rate(objective, self.epochs * len(batches))
         trainer.compile(**objective.compile)
-        history = self._fit(trainer, batches, held_out and OrderedBatches(held_out, self.batch_size, pack), rate)
+        with zeros_kept(tuned, body) if self.keep_zeros else contextlib.nullcontext():
+            history = self._fit(trainer, batches, held_out and OrderedBatches(held_out, self.batch_size, pack), rate)
         bring_back()
         losses = history.get("val_loss")
         return {
