@@ -52,6 +52,8 @@ def only_line(text: str) -> str:
         ["compress", "--help"],
         ["bench", "--help"],
         ["report", "--help"],
+        ["experiment", "--help"],
+        ["experiment", "no-such-one"],
         ["nonsense"],
         ["profile", "missing.keras"],
         ["bench", "missing.tflite"],

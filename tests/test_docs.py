@@ -1,5 +1,6 @@
 """What the pages say runs."""
 
+import importlib
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import yaml
 
 from paredown import Recipe
 from paredown.demo import recipe
+from paredown.experiments.experiment import run_experiment
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -52,3 +54,13 @@ def test_relative_links_lead_somewhere():
         if "://" not in target and not (page.parent / target).exists()
     ]
     assert not broken
+
+
+def test_the_experiment_of_the_page_runs(tmp_path, monkeypatch):
+    (text,) = blocks(ROOT / "docs" / "experiments.md", "python")
+    (tmp_path / "my_question.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("my_question")
+    page = run_experiment(module.EXPERIMENT, tmp_path).read_text(encoding="utf-8")
+    assert "| 8 | 13.50 ± 1.00 |" in page
+    assert (tmp_path / "my-question-error.png").exists()

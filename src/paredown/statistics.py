@@ -30,11 +30,11 @@ class ActivationStatistics:
 
     Args:
         sums: Reduction -> sum over all examples and positions, shape (channels,), float64.
-        positions: How many examples times positions there were.
+        positions: How many examples times positions there were: one number, or one per channel.
     """
 
     sums: dict[str, np.ndarray]
-    positions: int
+    positions: int | np.ndarray
 
 
 def activation_statistics(

@@ -9,7 +9,15 @@ from typing import TextIO
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -58,7 +66,11 @@ def _bars(stack: ExitStack, stream: TextIO) -> progress.Display:
             BarColumn(),
             TaskProgressColumn(),
             TimeElapsedColumn(),
+            TextColumn("left:"),
+            TimeRemainingColumn(),
             console=Console(file=stream, force_terminal=True),
+            # An experiment's cases take minutes: what is left is told from all of them, not from the last seconds.
+            speed_estimate_period=24 * 3600.0,
         )
     )
     depth = 0

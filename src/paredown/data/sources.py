@@ -43,12 +43,12 @@ def load(source: str) -> Data:
 
 
 def _mnist() -> Data:
-    train, test = _keras_dataset("mnist", "mnist.npz")
+    train, test = _keras_dataset("mnist")
     return Data(*((x[..., None], y.astype("int64")) for x, y in (train, test)), name="mnist")
 
 
 def _cifar10() -> Data:
-    train, test = _keras_dataset("cifar10", "cifar-10-batches-py-target_archive")
+    train, test = _keras_dataset("cifar10")
     return Data(*((x, y.astype("int64").ravel()) for x, y in (train, test)), name="cifar10")
 
 
@@ -66,6 +66,8 @@ def _digits() -> Data:
     return Data((x_train, y_train), (x_test, y_test), name="digits")
 
 
+#: What Keras's cache calls a data set.
+KERAS_FILES = {"mnist": "mnist.npz", "cifar10": "cifar-10-batches-py-target_archive"}
 BUILTIN = {"mnist": _mnist, "cifar10": _cifar10, "digits": _digits}
 
 
@@ -77,7 +79,7 @@ def keras_cache(file: str) -> Path:
     return home / "datasets" / file
 
 
-def _keras_dataset(name: str, file: str) -> Any:
+def _keras_dataset(name: str) -> Any:
     import keras
 
     try:
@@ -87,8 +89,8 @@ def _keras_dataset(name: str, file: str) -> Any:
     except Exception as error:
         raise DataError(
             f"The data {name!r} are neither in Keras's cache nor to be had from the network. Received: "
-            f"{one_line(error)}. Put the file at {keras_cache(file)}, or use digits (bundled), a .npz file, or "
-            "module:function."
+            f"{one_line(error)}. Put the file at {keras_cache(KERAS_FILES[name])}, or use digits (bundled), a "
+            ".npz file, or module:function."
         ) from error
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from paredown.allocation import AdditiveCost, CostTerm
 from paredown.channels import Channels
 from paredown.errors import SettingError
 from paredown.flows import channel_axis
@@ -108,8 +109,8 @@ def _tensors(*values: Any) -> list[Any]:
     return [v for v in keras.tree.flatten(values) if isinstance(v, keras.KerasTensor)]
 
 
-class MacCount:
-    """The MACs of a network with some of its channels.
+class MacCount(AdditiveCost):
+    """The MACs of one example with some of a network's channels: `MacCount(channels)(keep)`.
 
     Args:
         channels: The network with its channels.
@@ -118,17 +119,11 @@ class MacCount:
 
     def __init__(self, channels: Channels, input_shape: tuple[int, ...] | None = None):
         shapes = Shapes(channels.network, input_shape)
-        self._channels = channels
-        self._terms = [term for call in channels.network.all_calls() for term in mac_terms(call, shapes) or []]
+        terms = [term for call in channels.network.all_calls() for term in mac_terms(call, shapes) or []]
+        super().__init__([_counted(term, channels) for term in terms])
 
-    def __call__(self, keep: np.ndarray) -> int:
-        """MACs of one example.
 
-        Args:
-            keep: Boolean, shape (channels.count,).
-        """
-        left_in = {path: int(keep[c].sum()) for path, c in self._channels.reads.items()}
-        left_out = {path: int(keep[c].sum()) for path, c in self._channels.outputs.items()}
-        return sum(
-            t.factor * (left_in[t.path] if t.reads else 1) * (left_out[t.path] if t.makes else 1) for t in self._terms
-        )
+def _counted(term: Term, channels: Channels) -> CostTerm:
+    first = channels.reads[term.path] if term.reads else None
+    second = channels.outputs[term.path] if term.makes else None
+    return CostTerm(term.path, term.factor, first, second)

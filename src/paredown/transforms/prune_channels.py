@@ -4,19 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import keras
 import numpy as np
 
 from paredown.budget import keep_above, keep_share, keep_within
 from paredown.channels import ChannelGroup, Channels
 from paredown.checks import Check, largest_difference
-from paredown.criteria import CRITERIA, Criterion
-from paredown.errors import DataError, SettingError
-from paredown.layer_rules import rule_for, weight_axes
+from paredown.criteria import CRITERIA
+from paredown.errors import SettingError
+from paredown.layer_rules import rule_for
 from paredown.narrow import masked_outputs, narrow, removed_channels
-from paredown.network import Call, Network
+from paredown.network import Network
 from paredown.profiling.cost import MacCount
-from paredown.statistics import activation_statistics
+from paredown.scoring import COMBINE, component_scores, in_one_unit
 from paredown.transform import Change, Skip, Transform, TransformResult
 
 _BUDGETS = ("sparsity", "threshold", "macs")
@@ -40,8 +39,8 @@ class PruneChannels(Transform):
         round_to: Each layer keeps a multiple of so many channels (rounded up).
         min_channels: Each layer keeps at least so many.
         exclude: Names of layers whose channels all stay.
-        combine: How the scores of a channel's places (coupled layers, positions before Flatten) become one: "sum",
-            "mean" or "max"; None: the mean of shares, whose unit it keeps, and the sum of all others.
+        combine: How the scores of a channel's places (coupled layers, readers) become one: "sum", "mean" or "max";
+            None: the mean where the unit is one for all layers, and the sum of all others.
         batch_size: Examples per step of the statistics pass.
     """
 
@@ -70,7 +69,7 @@ class PruneChannels(Transform):
         _one_of("criterion", self.criterion, CRITERIA)
         _one_of("scope", self.scope, ("layer", "global"))
         if self.combine is not None:
-            _one_of("combine", self.combine, _COMBINE)
+            _one_of("combine", self.combine, COMBINE)
         given = {name: getattr(self, name) for name in _BUDGETS if getattr(self, name) is not None}
         if len(given) != 1:
             raise SettingError(
@@ -149,25 +148,10 @@ class PruneChannels(Transform):
 
     def _scores(self, channels: Channels, groups: list[ChannelGroup], data: Any, seed: int) -> np.ndarray:
         """The score of each component, shape (channels.count,)."""
-        criterion = CRITERIA[self.criterion]
-        places = _scored_places(criterion, channels, data, self.batch_size, np.random.default_rng(seed), self.criterion)
-        scores = np.full(channels.count, np.nan)
-        combine = self.combine or ("mean" if criterion.comparable else "sum")
-        for components, values in places:
-            scores = _COMBINE[combine](scores, components, np.asarray(values, "float64"))
-        if combine == "mean":
-            times = np.zeros(channels.count)
-            for components, _ in places:
-                np.add.at(times, components, 1)
-            scores = scores / np.maximum(times, 1)
-        # What nothing scores (a channel that only passes layers without a kernel) is not the criterion's to remove.
-        scores = np.where(np.isnan(scores), np.inf, scores)
+        scores = component_scores(channels, self.criterion, data, seed, self.combine, self.batch_size)
         # A threshold is in the criterion's own unit; a ranking over layers needs one unit for all.
-        if self.scope == "global" and self.threshold is None and not criterion.comparable:
-            for group in groups:
-                here = scores[group.components]
-                finite = here[np.isfinite(here)]
-                scores[group.components] = here / (finite.mean() or 1.0) if finite.size else here
+        if self.scope == "global" and self.threshold is None and not CRITERIA[self.criterion].comparable:
+            return in_one_unit(scores, groups)
         return scores
 
     def _keep(self, channels: Channels, groups: list[ChannelGroup], scores: np.ndarray, data: Any) -> np.ndarray:
@@ -181,63 +165,6 @@ class PruneChannels(Transform):
         count = MacCount(channels, data.input_shape if data else None)
         everything = count(np.ones(channels.count, bool))
         return keep_within(scores, members, count, self.macs * everything, self.scope, *limits)
-
-
-def _added(scores: np.ndarray, components: np.ndarray, values: np.ndarray) -> np.ndarray:
-    scores = scores.copy()
-    scores[components] = np.where(np.isnan(scores[components]), 0, scores[components])
-    np.add.at(scores, components, values)
-    return scores
-
-
-def _largest(scores: np.ndarray, components: np.ndarray, values: np.ndarray) -> np.ndarray:
-    scores = scores.copy()
-    np.fmax.at(scores, components, values)
-    return scores
-
-
-_COMBINE = {"sum": _added, "mean": _added, "max": _largest}
-
-
-def _scored_places(
-    criterion: Criterion, channels: Channels, data: Any, batch_size: int, generator: np.random.Generator, name: str
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of components and their scores at one place of the network."""
-    if criterion.reads == "nothing":
-        everything = np.arange(channels.count)
-        return [(everything, criterion.score(channels.count, generator))]
-    if criterion.reads == "kernel":
-        made = [(call, _made_by(call)) for call in _unique_calls(channels)]
-        return [(channels.outputs[call.path], criterion.score(kernel)) for call, kernel in made if kernel is not None]
-    if data is None:
-        raise DataError(
-            f"criterion {name!r} needs data to run the network on. Received: data=None (PruneChannels). "
-            "Give Data(calibration=inputs), or use a criterion of the weights, such as 'l2_norm'."
-        )
-    seen = activation_statistics(channels, data.calibration, criterion.reductions, batch_size)
-    return [(channels.reads[path], criterion.score(activations)) for path, activations in seen.items()]
-
-
-def _unique_calls(channels: Channels) -> list[Call]:
-    calls = {call.path: call for call in channels.network.all_calls() if call.path in channels.outputs}
-    return list(calls.values())
-
-
-def _made_by(call: Call) -> np.ndarray | None:
-    """The weights that make each output channel, shape (weights per channel, channels); None where none do."""
-    rule = rule_for(call.operation)
-    if rule is None:
-        return None
-    for weight in reversed(call.operation.weights):
-        axes = weight_axes(rule, weight)
-        if weight.name.endswith(("kernel", "embeddings")) and ("o" in axes or "m" in axes):
-            value = keras.ops.convert_to_numpy(weight)
-            if "o" in axes:
-                value = np.moveaxis(value, axes.index("o"), -1)
-            # A depthwise kernel [h, w, i, m] makes channel i * m + k.
-            size = value.shape[-1] if "o" in axes else value.shape[-2] * value.shape[-1]
-            return value.reshape(-1, size)
-    return None
 
 
 def _one_of(name: str, value: str, known: Any) -> None:
