@@ -5,10 +5,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paredown import FineTune, PruneChannels, Recipe
+from paredown import FineTune, PruneChannels, PruneWeights, Recipe
 from paredown.criteria import CRITERIA
 from paredown.errors import OutputError, SettingError
 from paredown.recipe import QUANTIZATIONS
+from paredown.sparse import METHODS
 from paredown.transforms import TRANSFORMS
 
 shares = st.floats(0.01, 0.99)
@@ -25,14 +26,26 @@ prunings = st.builds(
     round_to=st.integers(1, 16),
     exclude=st.lists(st.text("abc_1", min_size=1), max_size=2).map(tuple),
 )
+zeros = st.one_of(
+    st.fixed_dictionaries({"sparsity": shares, "pattern": st.sampled_from(["unstructured", "block 4"])}),
+    st.fixed_dictionaries({"pattern": st.sampled_from(["2:4", "1:4"])}),
+)
+sparse = st.builds(
+    lambda budget, **rest: PruneWeights(**budget, **rest),
+    zeros,
+    method=st.sampled_from(sorted(METHODS)),
+    scope=st.sampled_from(["layer", "global"]),
+    include=st.lists(st.sampled_from(["dense", "conv", "depthwise"]), min_size=1, unique=True).map(tuple),
+)
 tunings = st.builds(
     FineTune,
     epochs=st.integers(1, 9),
     learning_rate=st.none() | st.floats(1e-6, 1),
     patience=st.none() | st.integers(1, 3),
     schedule=st.sampled_from(["constant", "cosine"]),
+    keep_zeros=st.booleans(),
 )
-recipes = st.builds(Recipe, st.lists(prunings | tunings, max_size=4), st.sampled_from(QUANTIZATIONS))
+recipes = st.builds(Recipe, st.lists(prunings | sparse | tunings, max_size=4), st.sampled_from(QUANTIZATIONS))
 
 
 @given(recipes)
@@ -67,6 +80,7 @@ def test_every_transform_has_its_recipe_name():
         ("transforms:\n  - prune_channels: {sparsity: half}", r"Received: sparsity='half' \(transform 1, PruneChannels\)"),
         ("transforms:\n  - prune_channels: {}", r"Exactly one of sparsity, threshold, macs, params and latency must be given\. Received: none"),
         ("transforms:\n  - prune_channels: {sparsity: 0.5, macs: 0.5}", r"Received: \{'sparsity': 0\.5, 'macs': 0\.5\}"),
+        ("transforms:\n  - prune_weights: {sparsity: 0.5, pattern: diagonal}", r"Received: pattern='diagonal' \(transform 1, PruneWeights\)"),
         ("transforms:\n  - prune_chanels: {sparsity: 0.5}", r"must be one of prune_channels, .*Received: 'prune_chanels' \(transform 1\)"),
         ("transforms:\n  - prune_channels: {sparcity: 0.5}", r"Received: 'sparcity' \(transform 1\)"),
         ("transforms:\n  - prune_channels: [0.5]", r"Received: \[0\.5\] \(transform 1\)|Received: 0\.5 \(transform 1\)"),

@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from paredown.recipe import Recipe
     from paredown.run import Run
     from paredown.transform import Change, Skip, Transform, TransformResult
-    from paredown.transforms import FineTune, PruneChannels, PruneCycle, PruneGradually, ReestimateBatchNorm
+    from paredown.transforms import (
+        FineTune,
+        PruneChannels,
+        PruneCycle,
+        PruneGradually,
+        PruneWeights,
+        ReestimateBatchNorm,
+    )
 
 # Where each name lives. Loaded when it is first asked for: Keras takes seconds to import, and `paredown --help` and the
 # error classes need none of it.
@@ -34,7 +41,14 @@ _HOMES = {
     "paredown.recipe": ("Recipe",),
     "paredown.run": ("Run",),
     "paredown.transform": ("Change", "Skip", "Transform", "TransformResult"),
-    "paredown.transforms": ("FineTune", "PruneChannels", "PruneCycle", "PruneGradually", "ReestimateBatchNorm"),
+    "paredown.transforms": (
+        "FineTune",
+        "PruneChannels",
+        "PruneCycle",
+        "PruneGradually",
+        "PruneWeights",
+        "ReestimateBatchNorm",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -52,6 +66,7 @@ __all__ = [
     "PruneChannels",
     "PruneCycle",
     "PruneGradually",
+    "PruneWeights",
     "Recipe",
     "ReestimateBatchNorm",
     "Rule",

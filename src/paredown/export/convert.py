@@ -15,12 +15,13 @@ from paredown.network import Network
 SIGNATURE = "serving_default"
 
 
-def convert(network: Network, shapes: Sequence[tuple[int, ...]]) -> bytes:
+def convert(network: Network, shapes: Sequence[tuple[int, ...]], sparse: bool = False) -> bytes:
     """The network as a float32 .tflite file.
 
     Args:
         network: Of a built model; not changed.
         shapes: One shape (...) per input, without the batch axis.
+        sparse: Store kernels that are mostly zero without their zeros.
     Raises:
         SettingError: If Keras runs on another backend than TensorFlow.
         ModelError: If LiteRT has no equivalent for an operation.
@@ -38,7 +39,10 @@ def convert(network: Network, shapes: Sequence[tuple[int, ...]]) -> bytes:
 
         try:
             function = _frozen(network, shapes)
-            content = tf.lite.TFLiteConverter.from_concrete_functions([function]).convert()
+            converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
+            # Never together with Optimize.DEFAULT: sparse fully-connected layers then gave wrong numbers, silently.
+            converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY] if sparse else []
+            content = converter.convert()
         # The converter raises its own ConverterError (an Exception), the tracer ValueError and TypeError.
         except Exception as error:
             raise ModelError(

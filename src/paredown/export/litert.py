@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from paredown.checks import Check
-from paredown.errors import OutputError
+from paredown.errors import OutputError, SettingError
 from paredown.export import parity, samples
 from paredown.export.convert import convert
 from paredown.export.quantization import quantize, require
@@ -48,7 +48,9 @@ class Export:
         }
 
 
-def export_litert(model: Any, path: str | os.PathLike, quantization: str | None = None, data: Any = None) -> Export:
+def export_litert(
+    model: Any, path: str | os.PathLike, quantization: str | None = None, data: Any = None, sparse: bool = False
+) -> Export:
     """Writes a Keras network as a .tflite file of batch 1 and checks it against the network.
 
     Inputs and outputs keep the network's order and types (float32 outside whatever the format inside: browsers take
@@ -62,17 +64,21 @@ def export_litert(model: Any, path: str | os.PathLike, quantization: str | None 
             (fully-connected weights in int4, the others in int8).
         data: A `Data`; its calibration inputs give int8 its ranges, the check its inputs, and a network of free
             height and width its size.
+        sparse: Store kernels of which about a third or more is zero (see `PruneWeights`) without their zeros: a
+            smaller file, float32 only. LiteRT writes the zeros back when it loads the file, save where it has a
+            kernel for the pattern; that kernel can be slower than the dense one, so measure it.
     Returns:
         Export. A check of a quantized file that does not pass is in `checks`, not raised: its formats promise
         nearness, not equality.
     Raises:
-        SettingError: If `quantization` is unknown, or needs data that are missing.
+        SettingError: If `quantization` is unknown, needs data that are missing, or is asked for with `sparse`.
         ModelError: If the network cannot be read or converted, or its weights hold NaN.
         DataError: If the calibration inputs do not fit the network.
         OutputError: If `path` cannot be written.
         CheckError: If the float32 file does not equal the network, or a file gives NaN.
     """
     require(quantization, data)
+    _only_float(sparse, quantization)
     path = _writable(Path(path))
     network = Network(model)
     check_model(model)
@@ -80,7 +86,7 @@ def export_litert(model: Any, path: str | os.PathLike, quantization: str | None 
     inputs = samples.trial_inputs(network, data, sizes)
     with task(f"Export {quantization or 'float32'}", total=None) as advance:
         reference = parity.keras_outputs(network, inputs)
-        content = convert(network, sizes)
+        content = convert(network, sizes, sparse)
         skips: tuple[Skip, ...] = ()
         if quantization is not None:
             # The float file first: what is wrong there is not the quantization's doing.
@@ -91,6 +97,14 @@ def export_litert(model: Any, path: str | os.PathLike, quantization: str | None 
             aside.write_bytes(content)
         advance(1)
     return Export(path, quantization, len(content), deflated_bytes(content), (checked,), skips)
+
+
+def _only_float(sparse: bool, quantization: str | None) -> None:
+    if sparse and quantization is not None:
+        raise SettingError(
+            "sparse storage is for float32: LiteRT computes sparse layers of quantized files wrongly, without a word. "
+            f"Received: sparse=True with quantization={quantization!r}. Leave one of them out."
+        )
 
 
 def _writable(path: Path) -> Path:

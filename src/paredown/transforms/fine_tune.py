@@ -16,6 +16,7 @@ from paredown.network import Network
 from paredown.rebuild import rebuild
 from paredown.transform import Transform, TransformResult
 from paredown.transforms.batches import AUGMENT, OrderedBatches, ShuffledBatches
+from paredown.transforms.keep_zeros import zeros_kept
 from paredown.transforms.matching import Matching
 from paredown.transforms.objective import Objective, choose, class_like, loss_name, plain_optimizer
 from paredown.transforms.penalties import PENALTIES
@@ -57,6 +58,7 @@ class FineTune(Transform):
         strength: Above 0 where `regularization` is given.
         steps_per_execution: Steps that run in one go: the same result, sooner for small networks. A loss that is no
             number is noticed after them. PyTorch knows one only.
+        keep_zeros: Weights of kernels that are exactly zero, as `PruneWeights` leaves them, stay zero.
     Source:
         Hinton et al. 2015, arXiv:1503.02531, section 2, at temperature 1 (`teacher_weight`);
         Liu et al. 2017, arXiv:1708.06519, section 3 (`batch_norm_scale`).
@@ -78,6 +80,7 @@ class FineTune(Transform):
     regularization: str | None = None
     strength: float = 0.0
     steps_per_execution: int = 1
+    keep_zeros: bool = False
 
     def __post_init__(self):
         for name in ("epochs", "batch_size", "patience", "steps_per_epoch", "steps_per_execution"):
@@ -88,6 +91,7 @@ class FineTune(Transform):
         self._require("learning_rate", rate is None or (_number(rate) and 0 < rate < np.inf), "above 0", "0.001")
         self._require("holdout", _number(self.holdout) and 0 < self.holdout < 1, "in (0, 1)", "0.1")
         self._require("teacher_weight", _number(self.teacher_weight) and 0 <= self.teacher_weight < 1, "in [0, 1)")
+        self._require("keep_zeros", isinstance(self.keep_zeros, bool), "true or false")
         self._require("augment", self.augment in AUGMENT, f"one of {', '.join(AUGMENT)}")
         self._require("schedule", self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}")
         self._require(
@@ -128,6 +132,9 @@ class FineTune(Transform):
         at_once = 1 if keras.backend.backend() == "torch" else self.steps_per_execution
         trainer.compile(**objective.compile, steps_per_execution=at_once)
         history = self._fit(trainer, batches, held_out and OrderedBatches(held_out, self.batch_size, pack), rate)
+        trainer.compile(**objective.compile)
+        with zeros_kept(tuned, body) if self.keep_zeros else contextlib.nullcontext():
+            history = self._fit(trainer, batches, held_out and OrderedBatches(held_out, self.batch_size, pack), rate)
         bring_back()
         losses = history.get("val_loss")
         return {
