@@ -72,8 +72,9 @@ class Sinks:
             norm, tensor = self._made[reader.path], reader.outputs[0]
             shift = shift or norm.moving_mean.assign_sub
             reader = self._only_reader(tensor)
-        added = reader is not None and type(reader.operation).__name__ == "Add"
-        return Sink(shift, norm, tuple(t for t in reader.inputs if t is not tensor) if added else ())
+        if reader is None or type(reader.operation).__name__ != "Add":
+            return Sink(shift, norm)
+        return Sink(shift, norm, tuple(t for t in reader.inputs if t is not tensor))
 
     def _only_reader(self, tensor: Any) -> Call | None:
         found = self._readers.get(id(tensor), [])

@@ -90,6 +90,7 @@ def images(train: int, test: int, seed: int) -> Data:
     mnist = material.data("mnist")
     parts = []
     for split, count in ((mnist.train, train), (mnist.validation, test)):
+        assert split is not None  # MNIST has both.
         rows = np.sort(np.random.default_rng(seed).permutation(len(split))[:count])
         x = split.rows(rows)[0].astype("float32") / 255
         parts.append((x, x))
@@ -123,7 +124,7 @@ def structured_obs(sparsity: float, kept: tuple[str, ...]) -> PruneChannels:
 
 def error_of(model: Any, data: Data) -> float:
     """Mean squared difference of the images, grey values in [0, 1]."""
-    x, y = data.validation.rows(np.arange(len(data.validation)))  # pyright: ignore[reportOptionalMemberAccess]
+    x, y = data.validation.rows(np.arange(len(data.validation)))  # pyright: ignore[reportOptionalMemberAccess, reportArgumentType]
     return float(np.mean((model.predict(x, batch_size=500, verbose=0).astype("float64") - y) ** 2))
 
 

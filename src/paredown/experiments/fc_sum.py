@@ -87,7 +87,7 @@ def network(units: int, seed: int) -> keras.Model:
 
 def loss_of(model: Any, data: Data) -> float:
     """Mean squared error on the validation data, summed in float64."""
-    x, y = data.validation.rows(np.arange(len(data.validation)))  # pyright: ignore[reportOptionalMemberAccess]
+    x, y = data.validation.rows(np.arange(len(data.validation)))  # pyright: ignore[reportOptionalMemberAccess, reportArgumentType]
     predicted = model.predict(x, batch_size=2000, verbose=0)
     return float(np.mean((predicted.astype("float64") - y) ** 2))
 
@@ -118,7 +118,7 @@ def anatomy(model: Any, data: Data) -> dict:
         `idle_percent`: Units without which the output changes by less than a thousandth of its standard deviation.
         `rarely_on`: Units above zero for fewer than 1 % of the samples.
     """
-    x, _ = data.validation.rows(np.arange(len(data.validation)))  # pyright: ignore[reportOptionalMemberAccess]
+    x, _ = data.validation.rows(np.arange(len(data.validation)))  # pyright: ignore[reportOptionalMemberAccess, reportArgumentType]
     hidden, out = model.get_layer("hidden"), model.get_layer("out")
     kernel, bias, outgoing = (np.array(w, "float64") for w in (hidden.kernel, hidden.bias, out.kernel))
     active = np.maximum(x @ kernel + bias, 0)

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 
 from paredown.channels import Channels
-from paredown.layer_rules import rule_for, weight_axes
 from paredown.rebuild import rebuild
+from paredown.weight_places import blocks, places
 
 
 def distorted(model: Any, amount: float, seed: int) -> keras.Model:
@@ -38,10 +38,8 @@ def _shared_kernels(model: Any) -> list[Any]:
     channels = Channels(model)
     prunable, found = channels.prunable, {}
     for call in channels.network.all_calls():
-        rule = rule_for(call.operation)
-        if rule is None or call.path not in channels.outputs or not prunable[channels.outputs[call.path]].any():
-            continue
-        for weight in getattr(call.operation, "trainable_weights", ()):
-            if "o" in weight_axes(rule, weight) and weight.name.endswith("kernel"):
-                found[id(weight)] = weight
+        for place in places(call):
+            made = channels.outputs.get(place.makes, np.zeros(0, int))
+            if place.is_kernel and any(map(blocks, place.axes)) and place.weight.trainable and prunable[made].any():
+                found[id(place.weight)] = place.weight
     return list(found.values())

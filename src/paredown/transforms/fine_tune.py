@@ -52,6 +52,8 @@ class FineTune(Transform):
         schedule: "constant", or "cosine": the learning rate falls to 0 over all epochs along half a cosine.
         teacher_weight: For labelled data: share of the distance to the outputs of `teacher` in the loss
             (Kullback-Leibler divergence for class scores, mean squared difference for other outputs), in [0, 1).
+        temperature: Softens the class scores that `teacher_weight` compares: their logits are divided by it. Above 1
+            the teacher's view of the wrong classes counts, too; 4 suits networks that are sure of their training data.
         regularization: What else the loss holds, `strength` times: "l1_weights", the sum of |kernels and biases|;
             "l1_activations", the sum over channels of |what layers with a kernel read|, mean over examples and
             positions; "batch_norm_scale", the sum of |gamma|. The losses in the log hold it, the result does not.
@@ -60,7 +62,7 @@ class FineTune(Transform):
             number is noticed after them. PyTorch knows one only.
         keep_zeros: Weights of kernels that are exactly zero, as `PruneWeights` leaves them, stay zero.
     Source:
-        Hinton et al. 2015, arXiv:1503.02531, section 2, at temperature 1 (`teacher_weight`);
+        Hinton et al. 2015, arXiv:1503.02531, section 2 (`teacher_weight`, `temperature`);
         Liu et al. 2017, arXiv:1708.06519, section 3 (`batch_norm_scale`).
     """
 
@@ -77,6 +79,7 @@ class FineTune(Transform):
     augment: str = "none"
     schedule: str = "constant"
     teacher_weight: float = 0.0
+    temperature: float = 1.0
     regularization: str | None = None
     strength: float = 0.0
     steps_per_execution: int = 1
@@ -92,6 +95,8 @@ class FineTune(Transform):
         self._require("holdout", _number(self.holdout) and 0 < self.holdout < 1, "in (0, 1)", "0.1")
         self._require("teacher_weight", _number(self.teacher_weight) and 0 <= self.teacher_weight < 1, "in [0, 1)")
         self._require("keep_zeros", isinstance(self.keep_zeros, bool), "true or false")
+        hot = _number(self.temperature) and 0 < self.temperature < np.inf
+        self._require("temperature", hot, "above 0", "4")
         self._require("augment", self.augment in AUGMENT, f"one of {', '.join(AUGMENT)}")
         self._require("schedule", self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}")
         self._require(
@@ -170,7 +175,7 @@ class FineTune(Transform):
         trainer = Matching(**ends, name=tuned.name)
         if train.y is None:
             return trainer.teach(teacher)
-        return trainer.teach(teacher, self.teacher_weight, class_like(tuned, train))
+        return trainer.teach(teacher, self.teacher_weight, class_like(tuned, train), self.temperature)
 
     def _hold_out(self, train: Split, seed: int) -> tuple[Split, Split]:
         if len(train) < 2:

@@ -134,9 +134,9 @@ class PruneChannels(Transform):
             keep = self._keep(channels, groups, scores, data, moments)
         removed, inside = removed_channels(channels, keep), removed_inside(channels, keep)
         gone = {**removed, **inside}
-        changes = tuple(_change(channels, path, len(indices)) for path, indices in gone.items())
+        changes = tuple(change_of(channels, path, len(indices)) for path, indices in gone.items())
         skips, log, reference = self._skips(channels, scores, removed, inside), {}, None
-        if moments is not None and gone and (self.compensate or self.reconstruct):
+        if data is not None and moments is not None and gone and (self.compensate or self.reconstruct):
             with fresh_states(channels.network):
                 refitted = self._refitted(channels, keep, moments.split, data.input_shape, seed)
             skips += tuple(Skip(path, f"not refitted: it {why}") for path, why in refitted.skipped.items())
@@ -273,7 +273,7 @@ def _with_insides(channels: Channels, reasons: dict[str, str], inside: dict[str,
     return {path: "; ".join(parts + own.get(path, [])) for path, parts in told.items()}
 
 
-def _change(channels: Channels, path: str, gone: int) -> Change:
+def change_of(channels: Channels, path: str, gone: int) -> Change:
     """What happened to a layer's output channels, or to what is inside it (heads, say)."""
     layer, size = channels.inside.get(path), len(channels.outputs[path])
     what = "output channels" if layer is None else path.removeprefix(f"{layer}/").replace("_", " ")

@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from paredown.channels import Channels
 from paredown.checks import Check
 from paredown.data import Data
 from paredown.errors import DataError
-from paredown.transform import Change, Skip, Transform, TransformResult
+from paredown.transform import Skip, Transform, TransformResult
+from paredown.transforms.prune_channels import change_of
 
 #: Examples that each pruning proves itself on.
 PROOF_EXAMPLES = 4
@@ -39,7 +41,7 @@ class Rounds:
         self._seeds = np.random.default_rng([seed, 2])
         self._teacher = teacher
         self._alive: dict[str, np.ndarray] = {}
-        self._sizes: dict[str, int] = {}
+        self._channels = Channels(model)
         self._skips: dict[str, Skip] = {}
         self._checks: list[Check] = []
 
@@ -60,26 +62,27 @@ class Rounds:
         """
         result = transform(self.model, self.data, seed=self.seed(), teacher=self._teacher)
         self._checks += transform.prove(self.model, result, self._proof_inputs())
-        for change in result.changes:
-            self._sizes.setdefault(change.layer, change.before)
-        for path, gone in result.removed.items():
-            alive = self._alive.get(path, np.arange(self._sizes[path]))
+        lost = {**result.removed, **result.inside}
+        for path, gone in lost.items():
+            alive = self._alive.get(path, np.arange(len(self._channels.outputs[path])))
             self._alive[path] = np.delete(alive, gone)
         self._skips |= {skip.layer: skip for skip in result.skips if skip.layer not in aside}
         self.model = result.model
-        return {path: len(gone) for path, gone in result.removed.items()}
+        return {path: len(gone) for path, gone in lost.items()}
 
     def result(self, **log: Any) -> TransformResult:
         """All rounds as one: channels by their numbers in the original network."""
-        removed = {path: np.setdiff1d(np.arange(self._sizes[path]), alive) for path, alive in self._alive.items()}
-        changes = tuple(
-            Change(path, "output channels", self._sizes[path], len(alive)) for path, alive in self._alive.items()
-        )
+        outputs, inner = self._channels.outputs, self._channels.inside
+        lost = {path: np.setdiff1d(np.arange(len(outputs[path])), alive) for path, alive in self._alive.items()}
+        changes = tuple(change_of(self._channels, path, len(gone)) for path, gone in lost.items())
+        removed = {path: gone for path, gone in lost.items() if path not in inner}
+        inside = {path: gone for path, gone in lost.items() if path in inner}
         skips = tuple(skip for skip in self._skips.values() if skip.layer not in removed)
         # One figure of each kind, the worst: the equality must hold in every round.
         worst = {c.name: c for c in sorted(self._checks, key=lambda c: c.value / c.tolerance)}
         checks = [check.to_dict() for check in worst.values()]
-        return TransformResult(self.model, changes, skips, removed, {**log, "rounds": self.log, "checks": checks})
+        log = {**log, "rounds": self.log, "checks": checks}
+        return TransformResult(self.model, changes, skips, removed, inside, log)
 
     def _proof_inputs(self) -> list[np.ndarray]:
         x, _ = self.data.calibration.rows(np.arange(min(PROOF_EXAMPLES, len(self.data.calibration))))
