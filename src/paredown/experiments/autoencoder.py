@@ -5,6 +5,7 @@ stride 2, each with BatchNormalization and ReLU; [32, 64, 32] channels, the last
 quarters the number of positions, so 4 times the channels of its input lose nothing: [4, 16, 4].
 """
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ BLOCKS = ("encoder1", "encoder2", "decoder1")
 WIDTHS, FLOOR = (32, 64, 32), (4, 16, 4)
 THESIS = (16, 64, 22)
 BATCH = 128
+#: Settings that say how much is trained on what.
+SIZE = ("train", "test", "epochs")
 #: Digits of each picture on the page.
 PICTURED = 8
 
@@ -30,9 +33,6 @@ OUTLIERS = {"criterion": "outliers", "threshold": -2.0}
 PROBABILITY = {"criterion": "activation_probability", "threshold": 0.1}
 L1 = {"regularization": "l1_activations", "strength": 1e-3}
 DISTORTED = {"distortion": 0.25, "patience": 2}
-
-#: What reads removed channels is refitted, where this PruneChannels can.
-RECONSTRUCT: dict[str, Any] = {"reconstruct": True} if "reconstruct" in PruneChannels.__dataclass_fields__ else {}
 
 #: Variant -> what is pruned in each cycle, what is added to the training, and the cycle's own settings.
 VARIANTS: dict[str, tuple[dict, dict, dict]] = {
@@ -59,8 +59,8 @@ def run(case: dict) -> dict:
     """One variant and seed: the autoencoder trained, then pruned in cycles."""
     data = images(case["train"], case["test"], case["seed"])
     pruning, training, cycle = VARIANTS.get(case["variant"], (None, {}, {}))
-    train = _tune(case, epochs=2 * case["epochs"], **training)
-    trained = train(autoencoder(case["seed"]), data, seed=case["seed"]).model
+    trained = autoencoder(case["seed"])
+    trained.set_weights(_trained_weights(*(case[key] for key in SIZE), case["seed"], tuple(training.items())))
     if pruning is None:
         transforms = to_the_floor(case)
     else:
@@ -83,6 +83,13 @@ def run(case: dict) -> dict:
         "params_after": final.count_params(),
         "pictures": [np.round(255 * np.clip(p[..., 0], 0, 1)).astype(int).tolist() for p in pictures],
     }
+
+
+@cache
+def _trained_weights(train: int, test: int, epochs: int, seed: int, training: tuple) -> list[np.ndarray]:
+    """What the first training gives: variants that train alike share it, whichever of them comes first."""
+    tune = _tune({"epochs": 2 * epochs}, **dict(training))
+    return tune(autoencoder(seed), images(train, test, seed), seed=seed).model.get_weights()
 
 
 def images(train: int, test: int, seed: int) -> Data:
@@ -119,7 +126,7 @@ def to_the_floor(case: dict) -> list[Transform]:
 
 
 def structured_obs(sparsity: float, kept: tuple[str, ...]) -> PruneChannels:
-    return PruneChannels("structured_obs", sparsity=sparsity, exclude=kept, **RECONSTRUCT)
+    return PruneChannels("structured_obs", sparsity=sparsity, exclude=kept, reconstruct=True)
 
 
 def error_of(model: Any, data: Data) -> float:
