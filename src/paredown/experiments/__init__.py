@@ -10,7 +10,9 @@ from importlib import import_module
 from paredown.experiments.experiment import Experiment
 
 #: Name on the command line (and of the page) -> module of this package that ends in EXPERIMENT.
-MODULES: dict[str, str] = {}
+MODULES: dict[str, str] = {
+    "sparse-weights": "sparse_weights",
+}
 
 
 class _Experiments(Mapping[str, Experiment]):
