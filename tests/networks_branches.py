@@ -90,6 +90,33 @@ def squeeze_and_excitation():
     return i, head(x)
 
 
+def _aggregated(x, groups: int):
+    """ResNeXt's block: 1x1, 3x3 in groups, 1x1, and the shortcut."""
+    width = x.shape[-1]
+    y = conv(conv(conv(x, 12, 1), 12, groups=groups), width, 1, act=None)
+    return layers.ReLU()(layers.Add()([x, y]))
+
+
+@network
+def resnext():
+    i = image()
+    x = conv(i, 8)
+    return i, head(_aggregated(_aggregated(x, 6), 2))
+
+
+@network
+def shufflenet():
+    """Grouped 1x1 convolutions with a channel shuffle between them, and one layer for two tensors."""
+    i = image()
+    x = conv(i, 12)
+    y = conv(x, 8, 1, groups=2)
+    y = layers.Reshape((8, 8, 8))(layers.Permute((1, 2, 4, 3))(layers.Reshape((8, 8, 2, 4))(y)))
+    y = layers.BatchNormalization()(layers.DepthwiseConv2D(3, padding="same")(y))
+    x = layers.ReLU()(layers.Add()([x, conv(y, 12, 1, act=None, groups=2)]))
+    twice = layers.Conv2D(12, 1, groups=2)
+    return i, head(conv(twice(layers.ReLU()(twice(x))), 6))
+
+
 # Layers and models more than once.
 @network
 def shared_layers():

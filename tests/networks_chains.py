@@ -117,9 +117,49 @@ def separable():
 
 @network
 def grouped():
+    """Few groups: each loses the same places."""
     i = image()
-    x = conv(conv(conv(i, 8), 8, groups=4), 6)
+    x = conv(conv(conv(i, 8), 12, groups=2), 6)
     return i, head(x)
+
+
+@network
+def grouped_finely():
+    """Many groups: whole ones go; one channel each is a depthwise convolution, here with two outputs a channel."""
+    i = image()
+    x = conv(conv(conv(i, 12), 6, groups=6), 8)
+    x = conv(x, 16, groups=8)
+    return i, head(conv(x, 6))
+
+
+@network
+def grouped_constants():
+    """What a sigmoid leaves goes into the biases of the group that reads it."""
+    i = image()
+    x = layers.Activation("sigmoid")(layers.Conv2D(8, 3)(i))
+    x = layers.Activation("sigmoid")(layers.Conv2D(8, 2, groups=2)(x))
+    x = layers.Conv2D(8, 1, groups=4, activation="sigmoid")(x)
+    x = layers.Conv2D(8, 1, groups=4, use_bias=False)(layers.Conv2D(8, 1)(x))
+    return i, head(conv(x, 6))
+
+
+@network
+def grouped_other_ranks():
+    i = keras.Input((16, 3))
+    x = layers.Conv1D(12, 3, groups=4, padding="causal", activation="relu")(layers.Conv1D(8, 1)(i))
+    x = layers.Conv1D(8, 3, groups=2, activation="relu")(x)
+    x = layers.Reshape((2, 2, 3, 8))(layers.Cropping1D((0, 2))(x))
+    x = layers.Conv3D(8, 1, groups=4)(layers.Conv3D(8, 2, padding="same", groups=2, activation="relu")(x))
+    return i, layers.Dense(2)(layers.GlobalAveragePooling3D()(layers.Conv3D(4, 1)(x)))
+
+
+@network
+def grouped_from_input():
+    """Network inputs in one group, channels in the other: these must stay."""
+    i = image(4)
+    x = layers.Concatenate()([layers.Conv2D(4, 3, padding="same")(i), i])
+    x = layers.Conv2D(8, 3, groups=2)(x)
+    return i, head(conv(layers.Conv2D(16, 1, groups=8)(x), 6))
 
 
 @network

@@ -203,3 +203,47 @@ def examples_joined():
 def other_norm_axis():
     i = image()
     return i, head(conv(layers.BatchNormalization(axis=1)(conv(i, 8)), 6))
+
+
+# Shortcuts without weights where the width grows (ResNet's option A), in the ways in which they are written.
+def _grown(x, how: str):
+    y = conv(conv(x, 6, strides=2), 12, act=None)
+    if how == "pad":
+        x = ops.pad(x[:, ::2, ::2], ((0, 0), (0, 0), (0, 0), (2, 2)))
+    elif how == "permute":
+        x = layers.Permute((1, 3, 2))(layers.AveragePooling2D(2)(x))
+        x = layers.Permute((1, 3, 2))(layers.ZeroPadding2D(((0, 0), (1, 3)))(x))
+    else:
+        x = layers.MaxPooling2D(1, strides=2)(x)
+        x = layers.Concatenate()([x, (ops.zeros_like(x) if how == "zeros" else x * 0)[..., :4]])
+    return layers.ReLU()(layers.Add()([x, y]))
+
+
+@network
+def padded_shortcuts():
+    i = image()
+    a, b = _grown(conv(i, 8), "pad"), _grown(conv(i, 8), "permute")
+    return i, head(conv(layers.Concatenate()([a, b]), 6))
+
+
+@network
+def zero_shortcuts():
+    i = image()
+    a, b = _grown(conv(i, 8), "zeros"), _grown(conv(i, 8), "product")
+    return i, head(conv(layers.Concatenate()([a, b]), 6))
+
+
+@network
+def slices_with_steps():
+    """One of each two or three channels: these go together, and the slices keep their steps."""
+    i = image()
+    x = conv(i, 12)
+    x = layers.Concatenate()([x[..., ::2], x[..., 1::2], x[..., 5::3], x[..., 1:8:3]])
+    return i, head(conv(x, 5))
+
+
+@network
+def pixels_shuffled_by_hand():
+    i = image()
+    x = ops.transpose(ops.reshape(conv(i, 12), (-1, 8, 8, 2, 2, 3)), (0, 1, 3, 2, 4, 5))
+    return i, head(conv(ops.reshape(x, (-1, 16, 16, 3)), 6))

@@ -309,10 +309,26 @@ def profiled(inputs, monkeypatch) -> SimpleNamespace:
     common = {"output_shape": (28, 28, 32), "weight_bytes": 1280, "activation_bytes": 100_352, "params": 320}
     rows = [
         SimpleNamespace(
-            name="conv", kind="Conv2D", macs=28 * 28 * 9 * 32, intensity_macs_per_byte=2.2, note="", **common
+            name="conv",
+            kind="Conv2D",
+            macs=28 * 28 * 9 * 32,
+            intensity_macs_per_byte=2.2,
+            note="",
+            channels=32,
+            removable=32,
+            why="",
+            **common,
         ),
         SimpleNamespace(
-            name="[red]odd", kind="Odd", macs=None, intensity_macs_per_byte=None, note="no rule for Odd", **common
+            name="[red]odd",
+            kind="Odd",
+            macs=None,
+            intensity_macs_per_byte=None,
+            note="no rule for Odd",
+            channels=32,
+            removable=0,
+            why="no rule",
+            **common,
         ),
     ]
     inputs.seen = {}
@@ -335,6 +351,15 @@ def test_profile_prints_a_table_with_unknown_as_unknown(profiled, capsys):
     assert odd.count("unknown") == 2
     assert "[red]odd: no rule for Odd" in out
     assert "225.8 k MACs without 1 of unknown cost" in out
+
+
+def test_profile_says_why(profiled, capsys):
+    assert run(["profile", str(profiled.model)]) == 0
+    assert "removable" not in capsys.readouterr().out
+    assert run(["profile", str(profiled.model), "--why"]) == 0
+    table = capsys.readouterr().out.split("removable")[1].splitlines()
+    assert any(line.split() == ["conv", "Conv2D", "32", "32"] for line in table)
+    assert any(line.split() == ["[red]odd", "Odd", "32", "0", "no", "rule"] for line in table)
 
 
 def test_profile_json(profiled, capsys):

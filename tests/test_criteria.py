@@ -7,10 +7,25 @@ from keras import layers
 
 from equality import run
 from networks import NETWORKS, conv, examples, head, image, randomize
-from paredown.criteria import CRITERIA, activation_count, apoz, l1_norm, l2_norm, random
+from paredown.channels import Channels
+from paredown.criteria import (
+    CRITERIA,
+    activation_count,
+    activation_mean,
+    activation_probability,
+    apoz,
+    batch_norm_scale,
+    geometric_median,
+    l1_norm,
+    l2_norm,
+    outliers,
+    random,
+)
 from paredown.data import Data
 from paredown.errors import DataError, SettingError
 from paredown.profiling import profile
+from paredown.profiling.cost import MacCount
+from paredown.scoring import saved_share
 from paredown.statistics import ActivationStatistics
 from paredown.transforms.prune_channels import PruneChannels
 
@@ -21,10 +36,65 @@ def test_norms():
     assert l2_norm(kernel).tolist() == [5.0, 2**0.5]
 
 
+def test_distances_to_the_other_filters():
+    # Points (0, 0), (3, 4), (0, 4): distances 5, 4 and 3.
+    kernel = np.array([[0.0, 3, 0], [0, 4, 4]])
+    assert geometric_median(kernel) == pytest.approx([5 + 4, 5 + 3, 4 + 3])
+    assert geometric_median(np.full((3, 2), 0.1, "float32")) == pytest.approx([0, 0], abs=1e-7)
+
+
 def test_activation_scores():
-    seen = ActivationStatistics({"positive": np.array([6.0, 0.0]), "zero": np.array([2.0, 8.0])}, positions=8)
+    sums = {"positive": np.array([6.0, 0.0]), "zero": np.array([2.0, 8.0]), "value": np.array([16.0, 0.0])}
+    seen = ActivationStatistics(sums, positions=8)
     assert activation_count(seen).tolist() == [6, 0]
+    assert activation_probability(seen).tolist() == [6 / 8, 0]
     assert apoz(seen).tolist() == [1 - 2 / 8, 1 - 8 / 8]
+    assert activation_mean(seen).tolist() == [2, 0]
+    # Mean 1, standard deviation 1.
+    assert outliers(seen).tolist() == [1, -1]
+    assert outliers(ActivationStatistics({"value": np.array([3.0, 3.0])}, 8)).tolist() == [0, 0]
+
+
+def test_outliers_at_minus_two_are_below_mean_minus_two_deviations():
+    i = keras.Input((1,))
+    model = keras.Model(i, layers.Dense(1)(layers.Dense(10, use_bias=False, name="a")(i)))
+    model.get_layer("a").kernel.assign([[5.0, 5, 5, 5, 5, 5, 5, 5, 5, -5]])  # mean 4, standard deviation 3
+    data = Data(calibration=np.ones((3, 1), "float32"))
+    assert PruneChannels("outliers", threshold=-2)(model, data).removed["a"].tolist() == [9]
+    model.get_layer("a").kernel.assign([[5.0, 4, 5, 4, 5, 4, 5, 4, 5, 4]])  # nothing is below 4.5 - 2 * 0.5
+    assert PruneChannels("outliers", threshold=-2)(model, data).removed == {}
+
+
+def test_scales_of_batch_normalization():
+    assert batch_norm_scale(np.array([-2.0, 0.5])).tolist() == [2, 0.5]
+    i = image()
+    x = layers.BatchNormalization(name="norm")(layers.Conv2D(4, 1, name="scaled")(i))
+    x = layers.Conv2D(4, 1, name="bare")(x)
+    model = keras.Model(i, layers.Conv2D(2, 1)(x))
+    model.get_layer("norm").gamma.assign([1.0, -3, 0.5, 2])
+    result = PruneChannels("batch_norm_scale", sparsity=0.5)(model)
+    assert {path: gone.tolist() for path, gone in result.removed.items()} == {"scaled": [0, 2], "norm": [0, 2]}
+    skip = next(s for s in result.skips if s.layer == "bare")
+    assert skip.reason == "criterion 'batch_norm_scale' gives its channels no score"
+
+
+def test_scores_less_the_macs_that_a_channel_saves():
+    i = image(3, 8)
+    x = layers.Conv2D(4, 1, use_bias=False, name="wide")(i)
+    x = layers.Conv2D(4, 1, use_bias=False, name="narrow", strides=4)(x)
+    model = keras.Model(i, layers.Conv2D(2, 1, use_bias=False)(x))
+    for layer in model.layers[1:]:
+        layer.kernel.assign(np.ones(layer.kernel.shape))
+    # Positions 64, 4, 4: MACs 64*3*4 + 4*4*4 + 4*4*2; a channel of "wide" saves 64*3 + 4*4, one of "narrow" 4*4 + 4*2.
+    channels = Channels(model)
+    saved = saved_share(MacCount(channels), channels)
+    everything = 64 * 3 * 4 + 4 * 4 * 4 + 4 * 4 * 2
+    assert saved[channels.outputs["wide"]].tolist() == [(64 * 3 + 4 * 4) / everything] * 4
+    assert saved[channels.outputs["narrow"]].tolist() == [(4 * 4 + 4 * 2) / everything] * 4
+    # Norms 3 and 4: without the cost "wide" goes at 3; with it, at 3 - 10 * 208/864 < 3 - 10 * 24/864 only "wide".
+    for weight, threshold, gone in ((0.0, 2.9, set()), (10.0, 2.9, {"wide"}), (50.0, 2.9, {"wide", "narrow"})):
+        result = PruneChannels("l1_norm", threshold=threshold, cost_weight=weight)(model)
+        assert set(result.removed) == gone
 
 
 def test_random_follows_the_generator():
@@ -141,15 +211,19 @@ def test_excluded_layers_and_what_is_coupled_with_them_stay():
         ({"sparsity": float("nan")}, r"Received: sparsity=nan"),
         ({"macs": 0}, r"macs must be in \(0, 1\]\. Received: macs=0 "),
         ({"macs": 1.5}, r"Received: macs=1\.5"),
-        ({}, r"Exactly one of sparsity, threshold and macs must be given\. Received: none"),
+        ({}, r"Exactly one of sparsity, threshold, macs, params and latency must be given\. Received: none"),
         ({"sparsity": 0.5, "macs": 0.5}, r"Received: \{'sparsity': 0\.5, 'macs': 0\.5\}"),
         (
             {"sparsity": 0.5, "criterion": "l3_norm"},
             r"must be one of .*l1_norm.*Received: criterion='l3_norm'",
         ),
-        ({"sparsity": 0.5, "scope": "world"}, r"scope must be one of layer, global\. Received: scope='world'"),
+        (
+            {"sparsity": 0.5, "scope": "world"},
+            r"scope must be one of layer, global, optimal, measured\. Received: scope='world'",
+        ),
         ({"sparsity": 0.5, "combine": "min"}, r"combine must be one of sum, mean, max\. Received: combine='min'"),
         ({"sparsity": 0.5, "round_to": 0}, r"round_to must be a whole number of at least 1\. Received: round_to=0"),
+        ({"sparsity": 0.5, "cost_weight": -1}, r"cost_weight must be at least 0\. Received: cost_weight=-1"),
         ({"sparsity": 0.5, "min_channels": 1.5}, r"Received: min_channels=1\.5"),
     ],
 )
@@ -163,7 +237,9 @@ def test_a_misspelt_exclusion_is_named():
         PruneChannels(criterion="l1_norm", sparsity=0.5, exclude=("conv_one",))(NETWORKS["plain"]())
 
 
-@pytest.mark.parametrize("criterion", [name for name, row in CRITERIA.items() if row.reads == "activations"])
+@pytest.mark.parametrize(
+    "criterion", [name for name, row in CRITERIA.items() if row.reads in ("activations", "gradients")]
+)
 def test_criteria_of_activations_need_data(criterion):
     with pytest.raises(DataError, match=f"criterion '{criterion}' needs data .*data=None"):
         PruneChannels(criterion=criterion, sparsity=0.5)(NETWORKS["plain"]())

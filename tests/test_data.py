@@ -103,13 +103,13 @@ def test_an_empty_part_counts_as_none():
     data = Data((np.zeros((0, 3)), np.zeros(0)), (np.ones((4, 3)), np.arange(4)))
     assert data.train is None
     assert data.calibration.x is data.validation.x
-    assert data.calibration.y is None
+    assert data.calibration.y is data.validation.y
     assert [name for name, _ in data.parts()] == ["validation"]
     with pytest.raises(DataError, match=r"at least one example\. Received: data with every part empty"):
         Data(np.zeros((0, 3)))
 
 
-def test_calibration_defaults_to_the_inputs_of_train():
+def test_calibration_defaults_to_train():
     data = Data((np.ones((4, 3)), np.arange(4)), np.zeros((2, 3)), calibration=np.zeros((1, 3)))
     assert len(data.calibration) == 1
     assert [name for name, _ in data.parts()] == ["train", "validation", "calibration"]

@@ -8,10 +8,13 @@ import pytest
 import yaml
 
 from paredown import Recipe
+from paredown.criteria import CRITERIA
 from paredown.demo import recipe
+from paredown.experiments import EXPERIMENTS
 from paredown.experiments.experiment import run_experiment
 
 ROOT = Path(__file__).parent.parent
+RESULTS = sorted((ROOT / "docs" / "results").glob("*.md"))
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 
 
@@ -27,6 +30,19 @@ def test_quickstart(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "quickstart-run" / "model.tflite").stat().st_size == names["after"]["size_bytes"]
     assert "454,922 parameters" in capsys.readouterr().out
     assert names["after"]["macs"] <= 0.25 * names["before"]["macs"]
+
+
+def test_layers_of_your_own(capsys):
+    names = {"__name__": "docs_layers"}
+    for block in blocks(ROOT / "docs" / "custom-layers.md", "python"):
+        exec(compile(block, "custom-layers.md", "exec"), names)
+    # Half of 32, then half of 16 channels are left: 8 * 16 + 16 * 8, and 8 * 4 of the last layer.
+    assert capsys.readouterr().out == f"16 (8, 16) {8 * 16 + 16 * 8 + 8 * 4}\n"
+    swish = names["Swish"](name="swish")
+    inputs = names["keras"].Input((4,))
+    x = names["keras"].layers.Dense(2)(swish(names["keras"].layers.Dense(6)(inputs)))
+    result = names["paredown"].PruneChannels(criterion="random", sparsity=0.5)(names["keras"].Model(inputs, x))
+    assert type(result.model.get_layer("swish")) is names["Swish"]
 
 
 def test_the_quickstarts_yaml_is_its_recipe():
@@ -64,3 +80,21 @@ def test_the_experiment_of_the_page_runs(tmp_path, monkeypatch):
     page = run_experiment(module.EXPERIMENT, tmp_path).read_text(encoding="utf-8")
     assert "| 8 | 13.50 ± 1.00 |" in page
     assert (tmp_path / "my-question-error.png").exists()
+
+
+def test_the_page_of_criteria_has_every_row():
+    rows = re.findall(
+        r"^\| `(\w+)` \| (\w+) \|", (ROOT / "docs" / "criteria.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    words = {"kernel": "weights", "scale": "weights"}
+    assert dict(rows) == {name: words.get(row.reads, row.reads) for name, row in CRITERIA.items()}
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.name)
+def test_pages_of_results_name_commands_that_exist(path):
+    text = path.read_text(encoding="utf-8")
+    scripts = re.findall(r"python (benchmarks/\w+\.py)", text)
+    commands = re.findall(r"paredown experiment ([\w-]+)", text)
+    assert scripts or commands, "the page does not say what made it"
+    assert [script for script in scripts if not (ROOT / script).exists()] == []
+    assert [name for name in commands if name not in EXPERIMENTS] == []

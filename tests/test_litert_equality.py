@@ -6,7 +6,7 @@ import pytest
 from keras import applications
 
 from equality import difference, masked, run
-from networks import NETWORKS, randomize
+from networks import NETWORKS, examples, randomize
 from paredown import PruneChannels, export_litert
 from paredown.measure import LiteRTRunner
 
@@ -26,7 +26,9 @@ CASES = {
     "DenseNet121": _application("DenseNet121", 32),
     "EfficientNetB0": _application("EfficientNetB0", 32),
     "VGG16": _application("VGG16", 32),
-    "autoencoder": NETWORKS["autoencoder"],
+    **{name: NETWORKS[name] for name in ("autoencoder", "resnext", "shufflenet", "composite", "own_rows")},
+    **{name: NETWORKS[name] for name in ("recurrent_masked", "bidirectional_merged", "encoder_decoder")},
+    **{name: NETWORKS[name] for name in ("video", "transformer_pre_norm", "transformer_post_norm", "grouped_query")},
 }
 
 
@@ -34,9 +36,9 @@ CASES = {
 def test_the_pruned_file_equals_the_masked_network(name, tmp_path):
     keras.utils.clear_session()
     model = randomize(CASES[name]())
-    inputs = [np.random.default_rng(0).uniform(0, 1, (3, *model.input_shape[1:])).astype("float32")]
+    inputs = examples(model, 3)
     result = PRUNE(model)
-    with masked(model, result.removed):
+    with masked(model, result.removed, result.inside):
         expected = run(model, inputs)
     export_litert(result.model, tmp_path / "pruned.tflite")
     outputs = LiteRTRunner(tmp_path / "pruned.tflite").run(tuple(inputs))

@@ -5,6 +5,7 @@ import pytest
 from keras import layers
 
 from networks import NETWORKS, CrossChannel, image
+from paredown.channels import Channels
 from paredown.errors import ModelError, SettingError
 from paredown.profiling import profile
 
@@ -33,12 +34,48 @@ def _macs(layer, shape):
         ),
         # Every input position is multiplied with the whole kernel.
         (lambda: layers.Conv2DTranspose(4, 3, strides=2), (8, 8, 3), 8 * 8 * 3 * 3 * 3 * 4),
+        # At each of 9 steps every gate of every unit reads all inputs and all units.
+        (lambda: layers.LSTM(5), (9, 4), 9 * 4 * 5 * (4 + 5)),
+        (lambda: layers.GRU(5, return_sequences=True), (9, 4), 9 * 3 * 5 * (4 + 5)),
+        (lambda: layers.SimpleRNN(5), (9, 4), 9 * 5 * (4 + 5)),
+        (lambda: layers.Bidirectional(layers.LSTM(5)), (9, 4), 2 * 9 * 4 * 5 * (4 + 5)),
+        (lambda: layers.ConvLSTM2D(5, 3), (9, 8, 8, 2), 9 * 6 * 6 * 4 * 5 * 3 * 3 * (2 + 5)),
+        (lambda: layers.TimeDistributed(layers.Conv2D(4, 3)), (6, 8, 8, 3), 6 * 6 * 6 * 3 * 3 * 3 * 4),
+        (lambda: layers.TimeDistributed(layers.Dense(5)), (6, 7), 6 * 7 * 5),
         (lambda: layers.BatchNormalization(), (8, 8, 3), 0),
         (lambda: layers.MaxPooling2D(), (8, 8, 3), 0),
     ],
 )
 def test_multiply_adds(layer, shape, macs):
     assert _macs(layer(), shape) == macs
+
+
+def _attended(layer, query, *others, **settings):
+    inputs = [keras.Input(shape) for shape in (query, *others)]
+    arguments = [inputs] if isinstance(layer, layers.Attention) else inputs
+    return profile(keras.Model(inputs, layer(*arguments, **settings))).macs
+
+
+def test_attention_projects_then_meets_position_by_position():
+    # Heads of size 5 for queries and keys, of size 2 for values: query 9 x 6, value 7 x 4, key 7 x 8.
+    there = 9 * 6 * 3 * 5 + 7 * 4 * 3 * 2 + 7 * 8 * 3 * 5
+    met = 9 * 7 * 3 * (5 + 2)
+    back = 9 * 3 * 2 * 6
+    assert _attended(layers.MultiHeadAttention(3, 5, 2), (9, 6), (7, 4), (7, 8)) == there + met + back
+    # Along the second axis of positions only, without a key of its own.
+    there, met, back = 2 * 9 * 6 * 3 * 5 + 2 * 2 * 7 * 4 * 3 * 5, 2 * 9 * 7 * 3 * (5 + 5), 2 * 9 * 3 * 5 * 8
+    layer = layers.MultiHeadAttention(3, 5, output_shape=8, attention_axes=2)
+    assert _attended(layer, (2, 9, 6), (2, 7, 4)) == there + met + back
+
+
+def test_grouped_query_attention_has_fewer_keys_than_heads():
+    there = 9 * 6 * 4 * 5 + 2 * 7 * 6 * 2 * 5
+    assert _attended(layers.GroupQueryAttention(5, 4, 2), (9, 6), (7, 6)) == there + 9 * 7 * 4 * (5 + 5) + 9 * 4 * 5 * 6
+
+
+def test_attention_without_heads_costs_its_two_products():
+    assert _attended(layers.Attention(), (9, 6), (7, 4), (7, 6)) == 9 * 7 * (6 + 4)
+    assert _attended(layers.AdditiveAttention(), (9, 6), (7, 6)) == 9 * 7 * (6 + 6)
 
 
 def test_a_layer_that_is_called_twice_costs_twice_and_weighs_once():
@@ -113,10 +150,70 @@ def test_open_sizes_must_be_given():
 @pytest.mark.parametrize("name", NETWORKS)
 def test_parameters_and_plain_data(name):
     model = NETWORKS[name]()
-    cost = profile(model, (12, 12, 3) if name in ("open_size", "unknown_sizes") else None)
+    first = model.inputs[0].shape[1:]
+    cost = profile(model, tuple(size or 12 for size in first) if None in first else None)
     assert cost.params == model.count_params()
     assert cost.to_dict()["macs"] == cost.macs
     assert cost.peak_activation_bytes > 0
+
+
+def test_what_can_be_removed_and_why_not():
+    i = image()
+    x = layers.Conv2D(4, 1, name="free")(i)
+    x = layers.Conv2D(6, 1, groups=1, name="before")(x)
+    x = CrossChannel(name="cross")(x)
+    x = layers.Conv2D(4, 1, name="single")(x)
+    x = layers.Add()([x[..., :-1], x[..., 1:]])
+    found = {
+        r.name: r for r in profile(keras.Model(i, layers.Dense(3, name="last")(layers.ReLU(name="relu")(x)))).layers
+    }
+    assert (found["free"].channels, found["free"].removable, found["free"].why) == (4, 4, "")
+    unknown = "no rule for CrossChannel: its neighbours must stay"
+    assert (found["before"].removable, found["before"].why) == (0, f"cross: {unknown}")
+    assert (found["cross"].channels, found["cross"].removable, found["cross"].why) == (6, 0, unknown)
+    assert (found["single"].removable, found["single"].why) == (4, "its channels can only go all together")
+    assert (found["last"].removable, found["last"].why) == (0, "network output")
+    assert found["relu"].removable is None
+
+
+#: Networks of which everything can go but what the output or a constant holds, and the reasons that hold the rest.
+FREE = {
+    "grouped": {"network output"},
+    "grouped_finely": {"network output"},
+    "resnext": {"network output"},
+    "shufflenet": {"network output"},
+    "squeeze_and_excitation": {"network output"},
+    "zero_shortcuts": {"network output"},
+    "slices_with_steps": {"network output"},
+    "pixels_shuffled_by_hand": {"network output"},
+    "composite": {"network output"},
+    "own_rows": {"network output"},
+    "own_operations": {"network output"},
+    "padded_shortcuts": {
+        "network output",
+        "add combines it with a network input or constant",
+        "add_1 combines it with a network input or constant",
+    },
+}
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_nothing_is_pinned_without_need(name):
+    channels = Channels(NETWORKS[name]())
+    free = {path: channels.prunable[components] for path, components in channels.outputs.items()}
+    reasons = {channels.reasons[c] for path, x in channels.outputs.items() for c in x[~free[path]].tolist()}
+    assert reasons == FREE[name]
+    assert sum(not kept.any() for kept in free.values()) == 1  # the output itself
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_layer_with_weights_says_what_can_be_removed(name):
+    model = NETWORKS[name]()
+    for row in profile(model, (12, 12, 3) if name in ("open_size", "unknown_sizes") else None).layers:
+        if row.params:
+            assert row.removable is not None
+            assert 0 <= row.removable <= row.channels
+            assert row.why or row.removable == row.channels
 
 
 def test_models_whose_calls_cannot_be_seen_are_refused():

@@ -1,5 +1,7 @@
 """The same contract over networks that nobody wrote: chains and branches drawn at random."""
 
+import os
+
 import keras
 import numpy as np
 from hypothesis import HealthCheck, given, settings
@@ -18,6 +20,8 @@ from paredown.channels import Channels
 from paredown.rebuild import rebuild
 from paredown.transforms.prune_channels import PruneChannels
 
+#: How many networks are drawn; the tests of other backends, which compile more slowly, ask for fewer.
+_EXAMPLES = int(os.environ.get("PAREDOWN_RANDOM_NETWORKS", "40"))
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 _WIDTHS = st.sampled_from([1, 2, 3, 4, 6, 8])
 _ACTIVATIONS = st.sampled_from(["relu", "sigmoid", "tanh", "linear", "hard_silu", "relu6", "softplus", "elu"])
@@ -37,6 +41,16 @@ def _conv(draw, x):
 def _valid_conv(draw, x):
     size = min(2, x.shape[1], x.shape[2])
     return layers.Conv2D(draw(_WIDTHS), size, activation=draw(_ACTIVATIONS))(x)
+
+
+def _grouped(draw, x):
+    """Any number of groups that divides the channels, the channels themselves included."""
+    channels = x.shape[-1]
+    groups = draw(st.sampled_from([n for n in range(1, channels + 1) if channels % n == 0]))
+    width = groups * draw(st.integers(1, max(1, 12 // groups)))
+    size = draw(st.sampled_from([1, 3]))
+    settings = {"padding": "same", "use_bias": draw(st.booleans()), "activation": draw(_ACTIVATIONS)}
+    return layers.Conv2D(width, size, groups=groups, **settings)(x)
 
 
 def _depthwise(draw, x):
@@ -127,12 +141,17 @@ def _nested(draw, x):
 
 
 def _shared(draw, x):
-    layer = layers.Conv2D(draw(_WIDTHS), 1, activation="relu")
+    if draw(st.booleans()):
+        layer = layers.Conv2D(draw(_WIDTHS), 1, activation="relu")
+    else:
+        channels = x.shape[-1]
+        groups = draw(st.sampled_from([n for n in (1, 2, 3, 4, 6, 8) if channels % n == 0]))
+        layer = layers.Conv2D(2 * groups, 1, groups=groups, activation="relu")
     return layers.Average()([layer(x), layer(_activation(draw, x))])
 
 
 _STEPS = (_conv, _valid_conv, _depthwise, _norm, _activation, _positions, _sliced, _halves, _reshaped, _attention)
-_STEPS += (_spread, _nested, _shared)
+_STEPS += (_spread, _nested, _shared, _grouped, _grouped)
 
 
 def _fitted(x, like):
@@ -187,7 +206,7 @@ def assert_contract(model, sparsity, seed):
 
 
 @given(st.data(), st.sampled_from([0.3, 0.5, 0.8]), st.integers(0, 9))
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=_SLOW)
+@settings(max_examples=_EXAMPLES, deadline=None, derandomize=True, suppress_health_check=_SLOW)
 def test_random_networks_keep_the_contract(data, sparsity, seed):
     keras.utils.clear_session(free_memory=False)
     assert_contract(drawn(data.draw), sparsity, seed)

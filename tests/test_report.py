@@ -104,6 +104,12 @@ def test_skips_are_grouped_by_reason_with_the_commonest_first():
     assert sum(len(members) for _, members in groups) == len(followers) + 2 + 1
 
 
+def test_the_table_says_what_could_be_removed_and_why_not():
+    record = record_example.classifier()
+    record["layers"][0] |= {"removable": 17, "why": "it <b>is</b> spread"}
+    assert '<td class="num">17</td><td class="soft small">it &lt;b&gt;is&lt;/b&gt; spread</td>' in render(record)
+
+
 def test_bars_are_the_costliest_layers_in_network_order():
     record = record_example.large()
     shown = [bar.name for bar in layers.bars(record["layers"])]

@@ -8,10 +8,11 @@ from keras import layers
 from equality import run
 from networks import NETWORKS, conv, examples, head, image, randomize
 from paredown.channels import Channels
+from paredown.compiled import compiled
 from paredown.data import Data, Split
-from paredown.statistics import REDUCTIONS, _Probe, activation_statistics
+from paredown.statistics import REDUCTIONS, _reduced, activation_statistics, reading_sites
 
-NUMPY = {"positive": lambda x: x > 0, "zero": lambda x: x == 0}
+NUMPY = {"positive": lambda x: x > 0, "zero": lambda x: x == 0, "value": lambda x: x}
 
 
 def _model():
@@ -54,12 +55,15 @@ def test_a_layer_that_is_called_twice_sees_both():
 
 
 def test_memory_does_not_grow_with_the_data():
-    probe = _Probe(Channels(_model()), ("positive", "zero"))
-    shapes = [
-        [np.shape(part) for part in probe.predict_on_batch(np.zeros((n, 8, 8, 3), "float32"))] for n in (1, 7, 40)
-    ]
-    # Two reductions of 6 and of 6 + 5 channels; two layers' positions.
-    assert shapes == [[(2 * 6 + 2 * (6 + 5),), (2,)]] * 3
+    channels = Channels(_model())
+    probe = compiled(_reduced(channels, reading_sites(channels), ("positive", "zero")), channels.network.model)
+    for n in (1, 7, 40):
+        found = probe([np.zeros((n, 8, 8, 3), "float32")])
+        # Two reductions of 6 and of 6 + 5 channels for each example of the batch.
+        assert {path: [tuple(s.shape) for s in sums] for path, (sums, _) in found.items()} == {
+            "conv2d_1": [(n, 6)] * 2,
+            "dense": [(n, 6 + 5)] * 2,
+        }
 
 
 @pytest.mark.parametrize("name", ["normalized_input", "plain", "nested_twice", "embedded"])

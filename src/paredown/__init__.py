@@ -9,13 +9,22 @@ if TYPE_CHECKING:
     from paredown.data import Data, Split
     from paredown.errors import ParedownError
     from paredown.export import Export, export_litert
+    from paredown.latency_table import LatencyTable
+    from paredown.layer_rules import Rule, register_layer_rule
     from paredown.measure import LatencyReport, measure_latency
     from paredown.pipeline import compress
     from paredown.profiling import Profile, profile
     from paredown.recipe import Recipe
     from paredown.run import Run
     from paredown.transform import Change, Skip, Transform, TransformResult
-    from paredown.transforms import FineTune, PruneChannels, PruneWeights
+    from paredown.transforms import (
+        FineTune,
+        PruneChannels,
+        PruneCycle,
+        PruneGradually,
+        PruneWeights,
+        ReestimateBatchNorm,
+    )
 
 # Where each name lives. Loaded when it is first asked for: Keras takes seconds to import, and `paredown --help` and the
 # error classes need none of it.
@@ -24,13 +33,22 @@ _HOMES = {
     "paredown.data": ("Data", "Split"),
     "paredown.errors": ("ParedownError",),
     "paredown.export": ("Export", "export_litert"),
+    "paredown.latency_table": ("LatencyTable",),
+    "paredown.layer_rules": ("Rule", "register_layer_rule"),
     "paredown.measure": ("LatencyReport", "measure_latency"),
     "paredown.pipeline": ("compress",),
     "paredown.profiling": ("Profile", "profile"),
     "paredown.recipe": ("Recipe",),
     "paredown.run": ("Run",),
     "paredown.transform": ("Change", "Skip", "Transform", "TransformResult"),
-    "paredown.transforms": ("FineTune", "PruneChannels", "PruneWeights"),
+    "paredown.transforms": (
+        "FineTune",
+        "PruneChannels",
+        "PruneCycle",
+        "PruneGradually",
+        "PruneWeights",
+        "ReestimateBatchNorm",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -42,11 +60,16 @@ __all__ = [
     "Export",
     "FineTune",
     "LatencyReport",
+    "LatencyTable",
     "ParedownError",
     "Profile",
     "PruneChannels",
+    "PruneCycle",
+    "PruneGradually",
     "PruneWeights",
     "Recipe",
+    "ReestimateBatchNorm",
+    "Rule",
     "Run",
     "Skip",
     "Split",
@@ -57,6 +80,7 @@ __all__ = [
     "export_litert",
     "measure_latency",
     "profile",
+    "register_layer_rule",
 ]
 
 

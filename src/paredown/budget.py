@@ -11,6 +11,9 @@ from paredown.errors import SettingError
 
 Cost = Callable[[np.ndarray], float]
 
+#: Removed shares that are tried before halving.
+_SHARES = 65
+
 
 def keep_share(
     scores: np.ndarray, groups: Sequence[np.ndarray], removed: float, scope: str, round_to: int = 1, least: int = 1
@@ -68,7 +71,7 @@ def keep_within(
     """Removes the smallest share of channels with which the cost is at most `limit`.
 
     Args:
-        cost: `cost(keep)`, which does not rise when more is removed.
+        cost: `cost(keep)`; where it rises when more is removed, the share found is the smallest up to 1/64.
         limit: In the unit of `cost`.
     Raises:
         SettingError: If the cost stays above the limit with everything removed that may go.
@@ -77,17 +80,20 @@ def keep_within(
     def at(removed: float) -> np.ndarray:
         return keep_share(scores, groups, removed, scope, round_to, least)
 
-    if cost(at(0.0)) <= limit:
-        return at(0.0)
-    smallest = at(1.0)
-    if cost(smallest) > limit:
+    # A measured cost may rise where less is left, so that halving alone could miss a share that fits.
+    shares = np.linspace(0, 1, _SHARES)
+    first = next((i for i, share in enumerate(shares) if cost(at(share)) <= limit), None)
+    if first is None:
+        least_cost = min(cost(at(share)) for share in shares)
         raise SettingError(
             f"The budget must be one that can be reached. Received: {limit:.4g}; with every channel gone that may go "
-            f"(at least {least} of each layer stays, in multiples of {round_to}) it is {cost(smallest):.4g}. "
+            f"(at least {least} of each layer stays, in multiples of {round_to}) it is {least_cost:.4g}. "
             "Give a larger budget, or exclude fewer layers."
         )
+    if first == 0:
+        return at(0.0)
     # The cost is a staircase in the removed share; 40 halvings reach past the finest step.
-    low, high = 0.0, 1.0
+    low, high = shares[first - 1], shares[first]
     for _ in range(40):
         middle = (low + high) / 2
         if cost(at(middle)) <= limit:

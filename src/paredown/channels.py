@@ -48,8 +48,11 @@ class Channels:
     Attributes:
         reads: Layer path -> component of each input channel of its weights, shape (in,).
         rest: Layer path -> value of each of them where it was removed, shape (in,).
-        outputs: Layer path -> component of each output channel, for every layer with weights, shape (out,).
+        outputs: Layer path -> component of each output channel, for every layer with weights, shape (out,). What is
+            inside a layer has a key of its own ("attention/heads").
+        inside: Those keys of `outputs` -> the path of their layer.
         moves: The calls that only move channels.
+        entered: Path of a custom layer that was looked into -> components of its input tensors.
         barriers: Path of a layer or operation that was not followed -> why; what it reads must stay.
         reasons: Component -> why it must stay. Component 0 stands for network inputs and constants.
         count: Number of components.
@@ -71,6 +74,8 @@ class Channels:
         self.reads = {path: component[flow.labels] for path, flow in trace.reads.items()}
         self.rest = {path: flow.rest for path, flow in trace.reads.items()}
         self.outputs = {path: component[labels] for path, labels in trace.outputs.items()}
+        self.inside = dict(trace.inside)
+        self.entered = {path: [component[x] for x in arrays] for path, arrays in trace.entered.items()}
         self.moves = [Move(c, [component[x] for x in a], [component[x] for x in b]) for c, a, b in trace.moves]
 
     @property
@@ -111,6 +116,26 @@ class Channels:
             if not self.prunable[components].any()
         }
 
+    def removable(self) -> dict[str, tuple[int, str]]:
+        """Layer path -> how many of its output channels can go, and why the others, or single ones, cannot.
+
+        For every layer with weights, and for what was not followed. The reason is "" where any channel can go by
+        itself.
+        """
+        result = {}
+        for path, components in self.outputs.items():
+            free = self.prunable[components]
+            why = [self.reasons[c] for c in dict.fromkeys(components[~free].tolist())]
+            if free.any() and len(np.unique(components[free])) == 1 < free.sum():
+                why.append("its channels can only go all together")
+            result[path] = int(free.sum()), "; ".join(dict.fromkeys(why))
+        for path, reason in self.barriers.items():
+            result.setdefault(path, (0, reason))
+        for call in self.network.all_calls():
+            if call.is_layer and call.operation.weights:
+                result.setdefault(call.path, (0, "it makes no channels that can be removed"))
+        return result
+
 
 def channel_groups(model: Any) -> list[ChannelGroup]:
     """The channels of a Keras network that can be removed, those that stand or fall together side by side.
@@ -129,11 +154,15 @@ def _step(trace: Trace):
     def step(call: Call, args: tuple, kwargs: dict) -> list[Flow]:
         flows = list(_flows(args, kwargs))
         if call.inner is not None:
+            if call.is_composite:
+                trace.entered.setdefault(call.path, []).extend(flow.labels for flow in flows)
             trace.same_at_every_call(call, [flow.labels for flow in flows])
             return call.inner.walk(flows, step, descend=False)
         rule = rule_for(call.operation)
         if rule is None:
-            return pins(f"no rule for {type(call.operation).__name__}: its neighbours must stay")(call, flows, trace)
+            unknown = f"no rule for {type(call.operation).__name__}"
+            not_seen = f", and {call.not_seen}" if call.not_seen else ""
+            return pins(f"{unknown}{not_seen}: its neighbours must stay")(call, flows, trace)
         return rule.flow(call, flows, trace)
 
     return step

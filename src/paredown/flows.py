@@ -30,29 +30,40 @@ _PARAMETERS = ("scale", "offset", "x_min", "x_max")
 
 def channel_axis(layer: Any, rank: int) -> int:
     """The axis of the channels in the layer's tensors."""
+    if isinstance(layer, keras.layers.TimeDistributed):
+        return channel_axis(layer.layer, rank - 1) + 1  # behind the axis of time
     axis = getattr(layer, "axis", None)
     if isinstance(layer, keras.layers.BatchNormalization) and isinstance(axis, int):
         return axis % rank
     return 1 if getattr(layer, "data_format", None) == "channels_first" else rank - 1
 
 
-def _mixes(layer: Any) -> bool:
+def mixes(layer: Any, name: str = "activation") -> bool:
     """Whether the layer's activation is not known to be element-wise; a function is known by its name and its home."""
-    activation = getattr(layer, "activation", None)
+    activation = getattr(layer, name, None)
     if activation is None or type(activation) in _ELEMENTWISE_LAYERS:
         return False
     home = getattr(activation, "__module__", "").partition(".")[0]
     return getattr(activation, "__name__", None) not in _ELEMENTWISE or home not in _BACKENDS
 
 
-def _outputs(call: Call) -> list[Flow]:
+def constant_flows(call: Call) -> list[Flow]:
+    """Outputs that carry no removable channel."""
     return [constant(len(tensor.shape)) for tensor in call.outputs]
 
 
 def _channels(call: Call, flow: Flow, trace: Trace) -> tuple[np.ndarray, np.ndarray]:
     """Labels and rest (channels,) of the call's first input; one channel is one label at every position."""
     shape = call.inputs[0].shape
-    axis = channel_axis(call.operation, len(shape))
+    return _on_axis(channel_axis(call.operation, len(shape)), shape, flow, trace)
+
+
+def last_axis(tensor: Any, flow: Flow, trace: Trace) -> tuple[np.ndarray, np.ndarray]:
+    """The same for any tensor whose channels are on its last axis."""
+    return _on_axis(len(tensor.shape) - 1, tensor.shape, flow, trace)
+
+
+def _on_axis(axis: int, shape: Sequence, flow: Flow, trace: Trace) -> tuple[np.ndarray, np.ndarray]:
     others = tuple(a for a in range(len(shape)) if a != axis)
     labels = trace.unify_along(others, flow.labels, _BORDER).reshape(-1)
     rest = constant_along(others, flow.rest).reshape(-1)
@@ -75,7 +86,7 @@ def _absorbs(layer: Any) -> bool:
         return False
     if isinstance(layer, keras.layers.Dense):
         return True
-    plain = type(layer).__name__ in ("Conv1D", "Conv2D", "Conv3D") and layer.groups == 1
+    plain = type(layer).__name__ in ("Conv1D", "Conv2D", "Conv3D")
     return plain and (layer.padding == "valid" or math.prod(layer.kernel_size) == 1)
 
 
@@ -90,12 +101,41 @@ def make(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
     shape = call.outputs[0].shape
     axis = channel_axis(layer, len(shape))
     own = trace.make(call.path, shape[axis])
-    if getattr(layer, "groups", 1) > 1:
-        trace.pin(labels, f"{call.path} is a grouped convolution")
-        trace.pin(own, "grouped convolution")
-    if _mixes(layer):
+    if mixes(layer):
         trace.pin(own, _MIXED)
     return [along(axis, len(shape), own)]
+
+
+def loses_whole_groups(layer: Any) -> bool:
+    """Whether a grouped convolution is narrowed by whole groups: where it has more of them than channels in one.
+
+    What is left must have equally many channels in every group. Either whole groups go, inputs and outputs
+    together (a group of one channel is a depthwise convolution), or every group loses the same places, inputs and
+    outputs apart. The finer of the two is taken: ResNeXt's 32 groups of 4 lose groups, AlexNet's 2 of 48 places.
+    """
+    return layer.groups > max(1, layer.kernel.shape[-2])
+
+
+def convolve(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
+    """A convolution, in groups or not; how a grouped one is narrowed, `loses_whole_groups` says."""
+    layer = call.operation
+    if layer.groups == 1:
+        return make(call, flows, trace)
+    unequal = f"every group of {call.path} needs equally many channels"
+    if loses_whole_groups(layer):
+        labels, rest = _channels(call, flows[0], trace)
+        trace.read(call.path, labels, rest)
+        first = trace.unify_along((1,), labels.reshape(layer.groups, -1), unequal)
+        out = np.repeat(first, layer.filters // layer.groups)
+        if mixes(layer):
+            trace.pin(out, _MIXED)
+        trace.carry(call.path, out)
+        rank = len(call.outputs[0].shape)
+        return [along(channel_axis(layer, rank), rank, out)]
+    result = make(call, flows, trace)
+    for labels in (trace.reads[call.path].labels, trace.outputs[call.path]):
+        trace.unify_along((0,), labels.reshape(layer.groups, -1), unequal)
+    return result
 
 
 def embed(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
@@ -120,7 +160,7 @@ def depthwise(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
     labels, rest = _channels(call, flows[0], trace)
     trace.read(call.path, labels, rest)
     out = np.repeat(labels, layer.depth_multiplier)
-    if _mixes(layer):
+    if mixes(layer):
         trace.pin(out, _MIXED)
     trace.carry(call.path, out)
     rank = len(call.outputs[0].shape)
@@ -139,14 +179,21 @@ def pins(reason: str) -> Callable:
         trace.barriers[call.path] = reason
         for given in flows:
             trace.pin(given.labels, f"{call.path}: {reason}")
-        return _outputs(call)
+        return constant_flows(call)
 
     return flow
 
 
+def fill(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
+    """A constant in the shape of its input, which must keep that shape."""
+    for given in flows:
+        trace.pin(given.labels, f"{call.path} takes its shape")
+    return constant_flows(call)
+
+
 def elementwise(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
     """One output element from one input element; the rest is what the layer itself makes of it."""
-    if _mixes(call.operation):
+    if mixes(call.operation):
         return pins(_MIXED)(call, flows, trace)
     per_channel = any(np.size(getattr(call.operation, name, 0)) > 1 for name in _PARAMETERS)
     if per_channel or len(flows) > 1 or call.outputs[0].shape != call.inputs[0].shape:
@@ -172,10 +219,19 @@ def spatial(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
 
 
 def zero_pad(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
-    """Zeros at the border: a rest other than zero is no longer one value."""
-    labels, rest = _channels(call, flows[0], trace)
-    rank = len(call.outputs[0].shape)
-    return [along(channel_axis(call.operation, rank), rank, labels, np.where(rest == 0, 0, np.nan))]
+    """Zeros at the border; where channels lie on a padded axis (Permute before), they are constants beside them."""
+    layer, rank = call.operation, flows[0].labels.ndim
+    first = 2 if getattr(layer, "data_format", None) == "channels_first" else 1
+    widths = [(0, 0)] * rank
+    for axis, pair in enumerate(np.reshape(layer.padding, (-1, 2)).tolist(), first):
+        widths[axis] = tuple(pair)
+    return [_padded(flows[0], widths)]
+
+
+def _padded(given: Flow, widths: list[tuple[int, int]]) -> Flow:
+    """Zeros around the places of a tensor: a rest other than zero is no longer one value."""
+    parts = given.labels, np.where(given.rest == 0, 0, np.nan).astype("float32")
+    return Flow(*(np.pad(x, [w if x.shape[a] > 1 else (0, 0) for a, w in enumerate(widths)]) for x in parts))
 
 
 def pad(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
@@ -185,11 +241,11 @@ def pad(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
     labels, rank = given.labels, given.labels.ndim
     widths = np.broadcast_to(np.asarray(operation.pad_width), (rank, 2))
     value = (kwargs.get("constant_values") or (args[1] if len(args) > 1 else 0)) or 0
-    widths = [tuple(w) if labels.shape[a] > 1 else (0, 0) for a, w in enumerate(widths)]
-    if any(map(any, widths)) and operation.mode != "constant":
+    of_channels = [tuple(w) for a, w in enumerate(widths) if labels.shape[a] > 1]
+    if any(map(any, of_channels)) and operation.mode != "constant":
         return pins("it pads channels with copies of others")(call, flows, trace)
-    rest = given.rest if value == 0 and (given.rest == 0).all() else np.full((1,) * rank, np.nan, "float32")
-    return [Flow(np.pad(labels, widths), rest)]
+    padded = _padded(given, [tuple(w) for w in widths.tolist()])
+    return [padded if value == 0 else Flow(padded.labels, np.full_like(padded.rest, np.nan))]
 
 
 def reduce(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
@@ -213,6 +269,11 @@ def _reduced(call: Call, given: Flow, trace: Trace, of_rest: Callable) -> list[F
     if not call.operation.keepdims:
         labels, rest = labels.squeeze(axes), rest.squeeze(axes)
     return [Flow(labels, rest)]
+
+
+def scaled_residual(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
+    """[a, b] to a + scale · b."""
+    return combine(lambda rests: rests[0] + call.operation.scale * rests[1])(call, flows, trace)
 
 
 # What an element-wise combination makes of the rests, given as a list.

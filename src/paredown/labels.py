@@ -15,6 +15,8 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from paredown.parts import key
+
 
 class Flow(NamedTuple):
     """Labels and rest of one tensor; both arrays have the tensor's rank, and size 1 where they do not change."""
@@ -129,10 +131,14 @@ class Trace(Labels):
         super().__init__()
         #: path -> labels (in,) of the channels that the layer's weights read, and the rest (in,) they have there.
         self.reads: dict[str, Flow] = {}
-        #: path -> labels (out,) of the channels of a layer with weights.
+        #: path -> labels (out,) of the channels of a layer with weights, and of what is inside one ("attention/heads").
         self.outputs: dict[str, np.ndarray] = {}
+        #: Those keys of `outputs` that are inside a layer -> the layer's path.
+        self.inside: dict[str, str] = {}
         #: Calls that only move channels, with the labels of their input and output tensors.
         self.moves: list[tuple[Any, list[np.ndarray], list[np.ndarray]]] = []
+        #: path of a custom layer that was looked into -> labels of the tensors that it is given.
+        self.entered: dict[str, list[np.ndarray]] = {}
         #: path -> why a layer or operation was not followed; what it reads is pinned.
         self.barriers: dict[str, str] = {}
         self._seen: dict[int, list[np.ndarray]] = {}
@@ -157,6 +163,16 @@ class Trace(Labels):
         if path in self.outputs:
             self.unify(self.outputs[path], labels, "shared layer carries a network input or constant")
         self.outputs[path] = labels
+
+    def make_inside(self, path: str, name: str, size: int) -> np.ndarray:
+        """The labels of channels that a layer makes and reads itself, shape (size,): fresh at its first call."""
+        self.inside[key(path, name)] = path
+        return self.make(key(path, name), size)
+
+    def carry_inside(self, path: str, name: str, labels: np.ndarray) -> None:
+        """A layer hands these channels on to itself, shape (size,)."""
+        self.inside[key(path, name)] = path
+        self.carry(key(path, name), labels)
 
     def move(self, call: Any, given: list[Flow], results: list[Flow]) -> None:
         """A call moved channels to these places."""

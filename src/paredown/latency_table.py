@@ -49,6 +49,7 @@ class LatencyTable:
         device, runtime: What was measured, for the reader.
         threads: Threads of the runtime.
         fixed_ms: What the network takes beside these layers.
+        source: Where it came from, for messages.
     """
 
     layers: Mapping[str, LayerLatency]
@@ -56,7 +57,7 @@ class LatencyTable:
     runtime: str
     threads: int = 1
     fixed_ms: float = 0.0
-    _where: str = field(default="latency table", compare=False, repr=False)
+    source: str = field(default="latency table", compare=False)
 
     def of(self, layer: str, channels_in: int, channels_out: int) -> float:
         """Milliseconds of a layer with so many channels.
@@ -71,7 +72,7 @@ class LatencyTable:
             raise SettingError(
                 f"A latency table must reach up to the widths that a layer has. Received: {channels_in} channels in "
                 f"and {channels_out} out for {layer}, measured up to {row.channels_in[-1]} and {row.channels_out[-1]} "
-                f"({self._where}). Measure the layer at its full width, too."
+                f"({self.source}). Measure the layer at its full width, too."
             )
         return row.ms[i][o]
 
@@ -81,7 +82,7 @@ class LatencyTable:
         if missing:
             raise SettingError(
                 f"A latency table must have every layer that multiplies. Received: none for {', '.join(missing)} "
-                f"({self._where}). Measure these layers on {self.device}, too."
+                f"({self.source}). Measure these layers on {self.device}, too."
             )
 
     @staticmethod

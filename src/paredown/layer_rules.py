@@ -2,20 +2,30 @@
 which weight carries input and output channels, which config field holds the width, and its MACs.
 
 A row's `weights` are their shapes, spelt out: `"kernel": "h w i o"`. Axis `i` carries the input channels, `o` the
-output channels, `im` the input channels times a depth multiplier; other letters carry no channel. Coupling,
-slicing, rebuilding and costing all read this. What has no row is pinned and reported, never guessed.
+output channels, `4o` four blocks of them (a recurrent layer's gates), `r` output channels that the layer itself reads
+(the recurrence), `im` the input channels times a depth multiplier; other letters carry no channel. Coupling, slicing,
+rebuilding and costing all read this. What has no row is pinned and reported, never guessed.
 """
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from keras import layers
+from keras.src.applications.convnext import LayerScale, StochasticDepth
+from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
 from paredown import flows as f
+from paredown import flows_attention as a
+from paredown import flows_recurrent as r
 from paredown import moves
+from paredown.composites import WHOLE
+from paredown.errors import SettingError
+from paredown.flows_distributed import distributed, refit_inner, resize_inner
 from paredown.labels import Flow, Trace
 from paredown.network import Call
+from paredown.parts import Part
 
 FlowRule = Callable[[Call, list[Flow], Trace], list[Flow]]
 
@@ -28,11 +38,19 @@ class Rule:
         flow: `flow(call, flows, trace)` gives the output flows and writes down what the layer reads and makes.
         weights: Weight name -> its axes.
         width: The config field that holds the number of output channels.
+        groups: The config field that holds the number of groups, where an input axis may hold the channels of one.
         macs_at: At which positions every `kernel` weight multiplies: those of the output or of the input.
             None: the layer has no multiply-adds that stay at inference, or they count as none (BatchNormalization
             folds into its neighbour; pooling and element-wise work are not MACs).
         refit_config: Mends config fields that name sizes, once channels went.
         refit_arguments: The same for arguments of the call.
+        parts: `parts(layer)` gives the layer's weights where they are those of inner layers, instead of `weights`.
+        resize: `resize(config, left)` mends the config where one `width` does not do; `left(name)` is the number of
+            channels that are left under that name (see `parts`), None where there are none.
+        states: Name of the channels that all outputs but the first carry; None where those carry none.
+        products: `products(call, shape_of)` gives multiply-adds without a weight: pairs of a factor and the keys of
+            `Channels` ("reads" or "outputs", path) whose channels it counts, and how many there are of them in full.
+        derive: `derive(layer)` gives the row that holds for this very layer, None where there is none.
     """
 
     flow: FlowRule
@@ -41,10 +59,16 @@ class Rule:
     macs_at: Literal["output", "input"] | None = None
     refit_config: Callable[[Call, dict, list[tuple]], dict] | None = None
     refit_arguments: Callable[[Call, tuple, dict, list], tuple[tuple, dict]] | None = None
+    parts: Callable[[Any], tuple[Part, ...]] | None = None
+    resize: Callable[[dict, Callable[[str], int | None]], dict] | None = None
+    states: str | None = None
+    products: Callable[[Call, Callable], list[tuple[int, tuple, int]]] | None = None
+    derive: "Callable[[Any], Rule | None] | None" = None
+    groups: str | None = None
 
 
 def _conv(spatial: str) -> Rule:
-    return Rule(f.make, {"kernel": f"{spatial} i o", "bias": "o"}, "filters", "output")
+    return Rule(f.convolve, {"kernel": f"{spatial} i o", "bias": "o"}, "filters", "output", groups="groups")
 
 
 def _conv_transpose(spatial: str) -> Rule:
@@ -61,8 +85,44 @@ def _separable(spatial: str) -> Rule:
     return Rule(f.make, weights, "filters", "output")
 
 
+def _recurrent(layer: type) -> Rule:
+    return Rule(r.recurrent, r.cell_weights(layer), "units", "input", states="")
+
+
+def _conv_recurrent(spatial: str) -> Rule:
+    rule = Rule(r.recurrent, r.convolved_cell_weights(spatial), "filters", states="", products=r.convolved_products)
+    # With channels first time stands before them, which no other layer has.
+    return replace(rule, derive=lambda layer: rule if layer.data_format == "channels_last" else None)
+
+
+def _bidirectional(layer: Any) -> Rule | None:
+    """The row of a Bidirectional layer whose halves have rows."""
+    known = r.is_followed(layer) and all(map(rule_for, (layer.forward_layer, layer.backward_layer)))
+    return LAYERS[layers.Bidirectional] if known else None
+
+
+def _distributed(layer: Any) -> Rule | None:
+    """The row of the layer inside TimeDistributed, with the axis of time in front."""
+    inner = rule_for(layer.layer)
+    if inner is None or groups_of(inner, layer.layer) > 1:
+        return None
+    if inner.parts or inner.resize or inner.derive or inner.states is not None:
+        return None
+    moved = inner.flow in (moves.move, moves.transpose)
+    return replace(
+        inner,
+        flow=inner.flow if moved else distributed(inner.flow),
+        width=None,
+        groups=None,
+        resize=resize_inner(inner.width) if inner.width else None,
+        refit_config=refit_inner(inner.refit_config) if inner.refit_config else None,
+        parts=lambda wrapper: (Part(wrapper.layer, inner.weights, at=inner.macs_at),),
+    )
+
+
 _BATCH_NORM = {"gamma": "i", "beta": "i", "moving_mean": "i", "moving_variance": "i"}
-_TOGETHER = "its channels are normalized together, so that none can go without changing the others"
+TOGETHER = "its channels are normalized together, so that none can go without changing the others"
+INPUT_STATISTICS = "its statistics belong to the network's inputs"
 
 LAYERS: dict[type, Rule] = {
     layers.Dense: Rule(f.make, {"kernel": "i o", "bias": "o"}, "units", "output"),
@@ -77,10 +137,26 @@ LAYERS: dict[type, Rule] = {
     layers.SeparableConv1D: _separable("w"),
     layers.SeparableConv2D: _separable("h w"),
     layers.Embedding: Rule(f.embed, {"embeddings": "v o"}, "output_dim"),
+    **{layer: _recurrent(layer) for layer in (layers.LSTM, layers.GRU, layers.SimpleRNN)},
+    layers.ConvLSTM1D: _conv_recurrent("w"),
+    layers.ConvLSTM2D: _conv_recurrent("h w"),
+    layers.ConvLSTM3D: _conv_recurrent("d h w"),
+    layers.Bidirectional: Rule(
+        r.bidirectional, parts=r.halves, resize=r.resize_bidirectional, states=r.UNITS, derive=_bidirectional
+    ),
+    layers.TimeDistributed: Rule(f.keep, derive=_distributed),
+    layers.MultiHeadAttention: Rule(
+        a.multi_head, parts=a.multi_head_parts, resize=a.resize_multi_head, products=a.head_products
+    ),
+    layers.GroupQueryAttention: Rule(
+        a.grouped_query, parts=a.grouped_query_parts, resize=a.resize_grouped_query, products=a.head_products
+    ),
+    layers.Attention: Rule(a.dot_product, {"scale": "...", "concat_score_weight": "..."}, products=a.channel_products),
+    layers.AdditiveAttention: Rule(a.dot_product, parts=a.additive_parts, products=a.channel_products),
     layers.BatchNormalization: Rule(f.scale, _BATCH_NORM),
     layers.PReLU: Rule(f.scale, {"alpha": "... i"}),
     **{
-        layer: Rule(f.pins(_TOGETHER))
+        layer: Rule(f.pins(TOGETHER))
         for layer in (
             layers.LayerNormalization,
             layers.RMSNormalization,
@@ -89,7 +165,8 @@ LAYERS: dict[type, Rule] = {
             layers.Softmax,
         )
     },
-    layers.Normalization: Rule(f.pins("its statistics belong to the network's inputs")),
+    layers.Masking: Rule(f.pins("it looks at all channels together to tell which steps count")),
+    layers.Normalization: Rule(f.pins(INPUT_STATISTICS)),
     **{
         layer: Rule(f.elementwise)
         for layer in (layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.Rescaling)
@@ -149,6 +226,9 @@ LAYERS: dict[type, Rule] = {
     layers.RepeatVector: Rule(moves.move),
     layers.Permute: Rule(moves.transpose),
     layers.Reshape: Rule(moves.move, refit_config=moves.refit_target_shape),
+    LayerScale: Rule(f.scale, {"gamma": "i"}, "projection_dim"),
+    StochasticDepth: Rule(f.keep),
+    CustomScaleLayer: Rule(f.scaled_residual),
 }
 
 OPERATIONS: dict[str, Rule] = {
@@ -157,7 +237,7 @@ OPERATIONS: dict[str, Rule] = {
         for name in (
             "Absolute Abs Negative Square Sqrt Exp Expm1 Log1p Sin Tanh Sign Round Floor Ceil Clip Cast Copy "
             "Relu Relu6 Sigmoid Softplus Softsign SoftShrink Silu LeakyRelu HardSigmoid HardSilu Elu Selu Gelu Celu "
-            "TanhShrink HardTanh HardShrink StopGradient"
+            "TanhShrink HardTanh HardShrink StopGradient ZerosLike OnesLike"
         ).split()
     },
     "Add": Rule(f.combine(f.total)),
@@ -175,17 +255,66 @@ OPERATIONS: dict[str, Rule] = {
     "DepthToSpace": Rule(moves.blocks),
     "SpaceToDepth": Rule(moves.blocks),
     "Pad": Rule(f.pad),
+    **{name: Rule(f.fill) for name in ("ZerosLike", "OnesLike")},
     "Mean": Rule(f.reduce),
     "Max": Rule(f.reduce),
     "Amax": Rule(f.reduce),
     "Min": Rule(f.reduce),
     "Amin": Rule(f.reduce),
     "Sum": Rule(f.reduce_sum),
-    "Softmax": Rule(f.pins(_TOGETHER)),
-    "LogSoftmax": Rule(f.pins(_TOGETHER)),
+    **{
+        name: Rule(f.pins("it decides by a comparison"))
+        for name in (
+            "Equal NotEqual Greater GreaterEqual Less LessEqual Any All LogicalAnd LogicalOr LogicalNot LogicalXor"
+        ).split()
+    },
+    "Softmax": Rule(f.pins(TOGETHER)),
+    "LogSoftmax": Rule(f.pins(TOGETHER)),
     **{name: Rule(moves.transpose) for name in ("Transpose", "Swapaxes", "Moveaxis", "ExpandDims", "Flip")},
     **{name: Rule(moves.move) for name in ("Squeeze", "Repeat", "Tile")},
 }
+
+
+_AXES = frozenset(("i", "o", "im", "..."))
+
+
+def register_layer_rule(layer_class: type, rule: Rule) -> None:
+    """Gives a custom layer a row in the table: coupling, slicing, rebuilding and costing.
+
+    Args:
+        layer_class: A subclass of `keras.layers.Layer`, not one of Keras's own; the row counts for this class, not
+            for what is derived from it. A second row replaces the first.
+        rule: The row.
+    Raises:
+        SettingError: If the class is no layer of the user's, or the row names what cannot be.
+    """
+    if not isinstance(layer_class, type) or not issubclass(layer_class, layers.Layer):
+        raise SettingError(
+            f"layer_class must be a subclass of keras.layers.Layer. Received: {layer_class!r} (register_layer_rule)."
+        )
+    if layer_class.__module__.startswith("keras."):
+        raise SettingError(
+            f"layer_class must be a class of your own. Received: {layer_class.__name__} of Keras "
+            "(register_layer_rule). Derive a class from it, and register that."
+        )
+    if not isinstance(rule, Rule) or not callable(rule.flow):
+        raise SettingError(
+            f"rule must be a paredown.rules.Rule with a flow. Received: {rule!r} for {layer_class.__name__} "
+            "(register_layer_rule). Use e.g. Rule(rules.elementwise)."
+        )
+    for name, axes in rule.weights.items():
+        if not _AXES & set(axes.split()):
+            raise SettingError(
+                f"weights must say which axis carries channels: i, o, im or .... Received: {name}={axes!r} for "
+                f"{layer_class.__name__} (register_layer_rule). Use e.g. {{'kernel': 'i o', 'bias': 'o'}}."
+            )
+    if rule.macs_at not in (None, "output", "input"):
+        raise SettingError(
+            f"macs_at must be 'output', 'input' or None. Received: macs_at={rule.macs_at!r} for "
+            f"{layer_class.__name__} (register_layer_rule)."
+        )
+    LAYERS[layer_class] = rule
+    WHOLE.add(layer_class)
 
 
 def rule_for(operation: Any) -> Rule | None:
@@ -198,16 +327,23 @@ def rule_for(operation: Any) -> Rule | None:
         of_keras = type(operation).__module__.startswith("keras.")
         return OPERATIONS.get(type(operation).__name__) if of_keras else None
     rule = LAYERS.get(type(operation))
-    if rule and rule.weights and not {weight.name for weight in operation.weights} <= set(rule.weights):
+    if rule and rule.derive:
+        rule = rule.derive(operation)
+    if rule is None:
         return None
-    return rule
+    parts = rule.parts(operation) if rule.parts else (Part(operation, rule.weights),)
+    rows = [part for part in parts if part.weights]
+    named = all({weight_name(part.owner, w) for w in part.owner.weights} <= set(part.weights) for part in rows)
+    return rule if named else None
 
 
-def weight_axes(rule: Rule, weight: Any) -> tuple[str, ...]:
-    """The axes of one weight, e.g. ("h", "w", "i", "o"); "" where it carries no channel."""
-    axes = rule.weights.get(weight.name, "...").split()
-    rank = len(weight.shape)
-    if "..." in axes:
-        at = axes.index("...")
-        axes[at : at + 1] = [""] * (rank - len(axes) + 1)
-    return tuple(axes)
+def weight_name(layer: Any, weight: Any) -> str:
+    """What a row calls a weight: the layer's attribute that holds it, where it was made without a name."""
+    if re.fullmatch(r"variable(_\d+)?", weight.name):
+        return next((name for name, value in vars(layer).items() if value is weight), weight.name)
+    return weight.name
+
+
+def groups_of(rule: Rule, layer: Any) -> int:
+    """In how many groups the layer's channels are, that do not meet."""
+    return getattr(layer, rule.groups) if rule.groups else 1

@@ -98,15 +98,21 @@ def concatenate(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
 
 
 def get_item(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
-    """Slices: a channel picked by its number must stay."""
+    """Slices: a channel picked by its number must stay; steps of n take one of each n, which go together."""
     labels = flows[0].labels
     parts = _parts(_key(call.arguments), labels.ndim)
     if not all(part is None or isinstance(part, slice | int) for part in parts):
         return pins("only slices, numbers and None are followed")(call, flows, trace)
     of_axes = [part for part in parts if part is not None]
     of_channels = [part for part, size in zip(of_axes, labels.shape, strict=True) if size > 1]
-    if any(isinstance(part, slice) and part.step not in (None, 1) for part in of_channels):
-        return pins("of channels only slices of step 1 are followed")(call, flows, trace)
+    for axis, part in enumerate(of_axes):
+        step = (part.step or 1) if isinstance(part, slice) else 1
+        if step == 1 or labels.shape[axis] == 1:
+            continue
+        if step < 0 or labels.shape[axis] % step:
+            return pins("of channels only slices whose steps divide their number are followed")(call, flows, trace)
+        by_step = labels.reshape(*labels.shape[:axis], -1, step, *labels.shape[axis + 1 :])
+        trace.unify_along((axis + 1,), by_step, f"{call.path} takes one of each {step}, constants among them")
     results = move(call, flows, trace)
     if any(isinstance(part, int) for part in of_channels):
         trace.pin(results[0].labels, f"{call.path} picks it by its number")
@@ -165,5 +171,10 @@ def _refit_part(part: slice | int, left: np.ndarray | None) -> slice | int:
         return part
     if isinstance(part, int):
         return int(left[: part % left.size].sum())
-    start, stop, _ = part.indices(left.size)
-    return slice(int(left[:start].sum()), int(left[:stop].sum()))
+    start, stop, step = part.indices(left.size)
+    if step == 1:
+        return slice(int(left[:start].sum()), int(left[:stop].sum()))
+    # Of each `step` places all stay or none, so that a place within them is what it was.
+    whole = [int(left[: at - at % step].sum()) for at in (start, stop)]
+    begun = stop % step if stop < left.size and left[stop] else 0
+    return slice(whole[0] + start % step, whole[1] + begun, step)

@@ -1,17 +1,21 @@
 """A network without some of its channels: narrower layers, weights sliced by the same components."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+from keras.src.backend import get_keras_mask, set_keras_mask
 
 from paredown.channels import Channels, Move
 from paredown.errors import CheckError
 from paredown.flows import channel_axis, run_on_arrays
-from paredown.layer_rules import rule_for, weight_axes
+from paredown.layer_rules import groups_of, rule_for
 from paredown.network import Call, Network
+from paredown.parts import key
 from paredown.rebuild import copied, copy_weights, from_config, rebuild
+from paredown.weight_places import Place, along, places
 
 
 def narrow(model: Any, channels: Channels, keep: np.ndarray) -> keras.Model:
@@ -23,80 +27,104 @@ def narrow(model: Any, channels: Channels, keep: np.ndarray) -> keras.Model:
     Returns:
         A Functional model whose outputs are those of `model` with the removed channels set to zero.
     """
-    moves = {id(move.call.operation): move for move in channels.moves}
+    moves = {move.call.path: move for move in channels.moves}
+
+    def left(path: str) -> int | None:
+        return int(keep[channels.outputs[path]].sum()) if path in channels.outputs else None
 
     def remake(call: Call) -> Any:
         rule = rule_for(call.operation)
         config = call.operation.get_config()
-        if rule and rule.width and call.path in channels.outputs:
-            config[rule.width] = int(keep[channels.outputs[call.path]].sum())
-        elif rule and rule.refit_config and id(call.operation) in moves:
-            config = rule.refit_config(call, config, _sizes_left(moves[id(call.operation)], keep))
+        if rule and rule.resize:
+            config = rule.resize(config, lambda name: left(key(call.path, name)))
+        elif rule and rule.width and call.path in channels.outputs:
+            config[rule.width] = left(call.path)
+            if groups_of(rule, call.operation) > 1:
+                config[rule.groups] = _groups_left(keep[channels.reads[call.path]], groups_of(rule, call.operation))
+        elif rule and rule.refit_config and call.path in moves:
+            config = rule.refit_config(call, config, _sizes_left(moves[call.path], keep))
         else:
             return copied(call)
         return from_config(call.operation, config)
 
     def arguments(call: Call, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         rule = rule_for(call.operation)
-        if rule and rule.refit_arguments and id(call.operation) in moves:
-            move = moves[id(call.operation)]
+        if rule and rule.refit_arguments and call.path in moves:
+            move = moves[call.path]
             kept = _kept_along_axes(move.inputs[0], keep)
             return rule.refit_arguments(call, args, kwargs, kept)
         return args, kwargs
 
     def carry(call: Call, new: Any) -> None:
-        rule = rule_for(call.operation)
-        if rule is None or not rule.weights or call.path not in channels.outputs:
-            copy_weights(call, new)
-            return
-        for name, value in sliced_weights(call, channels, keep).items():
-            next(weight for weight in new.weights if weight.name == name).assign(value)
+        copy_weights(call, new, sliced_weights(call, channels, keep))
 
-    result = rebuild(model, remake, carry, arguments)
+    def opened(call: Call) -> bool:
+        return _loses_any(call, channels, keep)
+
+    result = rebuild(model, remake, carry, arguments, opened)
     _check_moves(channels, keep, result)
     return result
 
 
+def _loses_any(call: Call, channels: Channels, keep: np.ndarray) -> bool:
+    """Whether a custom layer that was looked into is given, or holds, removed channels."""
+    seen = list(channels.entered.get(call.path, []))
+    for inside in call.inner.all_calls() if call.inner else ():
+        seen += [channels.outputs[inside.path]] if inside.path in channels.outputs else []
+        seen += [channels.reads[inside.path]] if inside.path in channels.reads else []
+    return not all(keep[components].all() for components in seen)
+
+
 def removed_channels(channels: Channels, keep: np.ndarray) -> dict[str, np.ndarray]:
     """Layer path -> sorted indices of its removed output channels, for layers with weights that lost any."""
+    return {path: gone for path, gone in _removed(channels, keep).items() if path not in channels.inside}
+
+
+def removed_inside(channels: Channels, keep: np.ndarray) -> dict[str, np.ndarray]:
+    """Key such as "attention/heads" -> sorted indices of what was removed inside the layer, where anything was."""
+    return {path: gone for path, gone in _removed(channels, keep).items() if path in channels.inside}
+
+
+def _removed(channels: Channels, keep: np.ndarray) -> dict[str, np.ndarray]:
     lost = {path: np.flatnonzero(~keep[components]) for path, components in channels.outputs.items()}
     return {path: indices for path, indices in lost.items() if indices.size}
 
 
-def sliced_weights(call: Call, channels: Channels, keep: np.ndarray) -> dict[str, np.ndarray]:
-    """The layer's weights without the removed channels, by name.
+def sliced_weights(call: Call, channels: Channels, keep: np.ndarray) -> dict[int, np.ndarray]:
+    """The layer's weights without the removed channels, by the `id` of the variable.
 
     A removed channel that is a constant other than zero where the layer reads it goes into the layer's bias.
     """
-    rule = rule_for(call.operation)
-    assert rule is not None  # Only layers with a rule lose channels.
-    kept_in = keep[channels.reads[call.path]] if call.path in channels.reads else np.ones(0, bool)
-    kept_out = keep[channels.outputs[call.path]]
     result = {}
-    for weight in call.operation.weights:
-        value = keras.ops.convert_to_numpy(weight)
-        axes = weight_axes(rule, weight)
-        if weight.name == "bias" and axes == ("o",):
-            value = value + _constant_input(call, channels, kept_in)
-        for axis, letter in enumerate(axes):
-            kept = {"i": kept_in, "o": kept_out, "im": kept_out if weight.name == "bias" else None}.get(letter)
-            if letter == "im" and kept is None:
-                kept = np.repeat(kept_in, value.shape[axis] // max(1, kept_in.size))
-            # A size of 1 on a channel axis is shared by all channels (PReLU with shared axes).
-            if kept is not None and value.shape[axis] == kept.size:
-                value = np.compress(kept, value, axis)
-        result[weight.name] = value
+    for place in places(call):
+        value = keras.ops.convert_to_numpy(place.weight)
+        if place.name == "bias" and place.axes == ("o",) and place.reads in channels.reads:
+            value = value + _constant_input(place, channels, keep)
+        for axis in range(value.ndim):
+            components = along(place, axis, channels)
+            if components is not None:
+                value = np.compress(keep[components], value, axis)
+        result[id(place.weight)] = value
     return result
 
 
-def _constant_input(call: Call, channels: Channels, kept_in: np.ndarray) -> np.ndarray | float:
-    """What removed input channels add to each output, where their rest is not zero: [o] = [i] @ sum of [..., i, o]."""
-    rest = np.where(kept_in, 0, channels.rest.get(call.path, np.zeros(0)))
+def _groups_left(kept: np.ndarray, groups: int) -> int:
+    return int(kept.reshape(groups, -1).any(1).sum())
+
+
+def _constant_input(place: Place, channels: Channels, keep: np.ndarray) -> np.ndarray | float:
+    """What removed input channels add to each output, where their rest is not zero.
+
+    [o] = [i] @ sum of [..., i, o]; in groups each output reads the inputs of its own group.
+    """
+    rest = np.where(keep[channels.reads[place.reads]], 0, channels.rest[place.reads])
     if not rest.any():
         return 0.0
-    kernel = keras.ops.convert_to_numpy(call.operation.kernel)
+    kernel = keras.ops.convert_to_numpy(place.owner.kernel)
     whole = kernel.astype("float64").reshape(-1, *kernel.shape[-2:]).sum(0)
-    return (rest @ whole).astype(kernel.dtype)
+    by_group = rest.reshape(-1, whole.shape[0])
+    by_output = np.repeat(by_group, whole.shape[1] // len(by_group), 0)
+    return (by_output.T * whole).sum(0).astype(kernel.dtype)
 
 
 def _kept_along_axes(components: np.ndarray, keep: np.ndarray) -> list[np.ndarray | None]:
@@ -155,21 +183,71 @@ def _left(components: np.ndarray, shape: tuple, keep: np.ndarray) -> np.ndarray:
 
 
 def masked_outputs(network: Network, removed: dict[str, np.ndarray], inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The outputs of the original network with the removed channels set to zero where their layers give them.
+    """The outputs of the original network with the removed channels set to zero.
+
+    A channel is zero where its layer gives it, and where the layer itself reads it: a recurrent unit says nothing to
+    the other units either, a head's slice of the output projection is zero.
 
     Args:
+        removed: As `removed_channels` and `removed_inside` give it.
         inputs: One array per network input, shape (batch, ...).
     """
 
     def step(call: Call, args: tuple, kwargs: dict) -> list[Any]:
-        outputs = call.infer(args, kwargs)
-        if call.path in removed:
-            rank = len(outputs[0].shape)
-            mask = np.ones(outputs[0].shape[channel_axis(call.operation, rank)], "float32")
-            mask[removed[call.path]] = 0
-            shape = [1] * rank
-            shape[channel_axis(call.operation, rank)] = -1
-            outputs = [outputs[0] * keras.ops.cast(mask.reshape(shape), outputs[0].dtype)]
-        return outputs
+        return masked_results(call, removed, args, kwargs)
 
-    return [keras.ops.convert_to_numpy(y) for y in network.walk(network.cast_inputs(inputs), step)]
+    with fresh_states(network):
+        return [keras.ops.convert_to_numpy(y) for y in network.walk(network.cast_inputs(inputs), step)]
+
+
+def masked_results(call: Call, removed: dict[str, np.ndarray], args: tuple, kwargs: dict) -> list[Any]:
+    """What one call gives at inference with the removed channels set to zero; arguments as for `masked_outputs`."""
+    outputs = _with_silent(call, removed, args, kwargs)
+    states = rule.states if (rule := rule_for(call.operation)) else None
+    of_outputs = [call.path, *[None if states is None else key(call.path, states)] * (len(outputs) - 1)]
+    return [_masked(call, y, removed.get(path)) for y, path in zip(outputs, of_outputs, strict=True)]
+
+
+def _with_silent(call: Call, removed: dict[str, np.ndarray], args: tuple, kwargs: dict) -> list[Any]:
+    """The call's outputs with zero for the weights by which the layer reads removed channels of its own."""
+    silent = {}
+    for place in places(call):
+        if "r" in place.axes and place.own in removed:
+            value = np.array(keras.ops.convert_to_numpy(place.weight))
+            np.moveaxis(value, place.axes.index("r"), 0)[removed[place.own]] = 0
+            silent[id(place.weight)] = keras.ops.convert_to_tensor(value, place.weight.dtype)
+    return call.infer(args, kwargs, silent)
+
+
+def _masked(call: Call, output: Any, gone: np.ndarray | None) -> Any:
+    if gone is None:
+        return output
+    shape = [1] * len(output.shape)
+    axis = channel_axis(call.operation, len(shape))
+    shape[axis] = output.shape[axis]
+    mask = np.ones(shape[axis], "float32")
+    mask[gone] = 0
+    result = output * keras.ops.cast(mask.reshape(shape), output.dtype)
+    # Keras keeps which steps count beside the tensor.
+    set_keras_mask(result, get_keras_mask(output))
+    return result
+
+
+@contextlib.contextmanager
+def fresh_states(network: Network) -> Iterator[None]:
+    """Within the block stateful layers start from zero; afterwards they are as they were before."""
+    layers = {id(call.operation): call.operation for call in network.all_calls()}.values()
+    states = [state for layer in layers for state in _states(layer)]
+    before = [keras.ops.convert_to_numpy(state) for state in states]
+    try:
+        for state in states:
+            state.assign(keras.ops.zeros_like(state))
+        yield
+    finally:
+        for state, value in zip(states, before, strict=True):
+            state.assign(value)
+
+
+def _states(layer: Any) -> list[Any]:
+    inner = [getattr(layer, name, None) for name in ("forward_layer", "backward_layer")]
+    return [state for part in [layer, *inner] for state in keras.tree.flatten(getattr(part, "states", None) or [])]

@@ -5,6 +5,8 @@ Everything that follows a network from its inputs to its outputs is one `walk`; 
 knows how Keras keeps its graph.
 """
 
+import contextlib
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +14,9 @@ from typing import Any
 
 import keras
 from keras import tree
+from keras.src.ops.symbolic_arguments import SymbolicArguments
 
+from paredown.composites import look_into, may_look_into
 from paredown.errors import ModelError
 
 Step = Callable[["Call", tuple, dict], list[Any]]
@@ -27,7 +31,9 @@ class Call:
         path: Its name, behind the names of the nested models that hold it: `"encoder/conv"`. One operation has one
             path, wherever and however often it is called.
         inputs, outputs: The symbolic tensors that it reads and gives, in order.
-        inner: The view of the nested model, where the operation is one.
+        inner: The view of the nested model, where the operation is one, or of the calls of a custom layer that is
+            made of others.
+        not_seen: Why a custom layer was not looked into.
     """
 
     operation: Any
@@ -36,6 +42,7 @@ class Call:
     outputs: tuple[Any, ...]
     inner: "Network | None"
     _arguments: Any
+    not_seen: str = ""
 
     def fill(self, values: dict[int, Any]) -> tuple[tuple, dict]:
         """The call's arguments with every symbolic tensor replaced by `values[id(tensor)]`."""
@@ -46,11 +53,33 @@ class Call:
         """The call's positional and keyword arguments, symbolic tensors in their places."""
         return self._arguments.args, self._arguments.kwargs
 
-    def infer(self, args: tuple, kwargs: dict) -> list[Any]:
-        """What the operation gives on arrays at inference, whatever `training` its call was written with."""
-        if "training" in getattr(self.operation, "_call_context_args", ()):
+    @property
+    def named(self) -> dict[str, Any]:
+        """The call's arguments by the names that the operation's `call` gives them."""
+        args, kwargs = self.arguments
+        return inspect.signature(self.operation.call).bind(*args, **kwargs).arguments
+
+    def within(self, operation: Any, inputs: Sequence[Any], outputs: Sequence[Any]) -> "Call":
+        """The call of an operation that a wrapper makes inside this call, with the same path."""
+        return Call(operation, self.path, tuple(inputs), tuple(outputs), None, SymbolicArguments(*inputs))
+
+    def infer(self, args: tuple, kwargs: dict, weights: dict[int, Any] | None = None) -> list[Any]:
+        """What the operation gives on arrays at inference, whatever `training` its call was written with.
+
+        Args:
+            weights: `id` of a variable of the layer -> the value to use in its place.
+        """
+        operation = self.operation
+        if "training" in getattr(operation, "_call_context_args", ()):
             kwargs = {**kwargs, "training": False}
-        return tree.flatten(self.operation(*args, **kwargs))
+        replaced = [(v, weights[id(v)]) for v in operation.variables if id(v) in weights] if weights else []
+        with keras.StatelessScope(replaced) if replaced else contextlib.nullcontext():
+            return tree.flatten(operation(*args, **kwargs))
+
+    @property
+    def is_composite(self) -> bool:
+        """Whether it is a custom layer that was looked into."""
+        return self.inner is not None and not _is_network(self.operation)
 
     @property
     def is_layer(self) -> bool:
@@ -63,13 +92,20 @@ class Network:
     Args:
         model: A built Functional or Sequential model.
         prefix, known: For nested models: what stands before their paths, and the operations seen so far.
+        graph: For custom layers that were looked into: the functional view of their call.
     Raises:
         ModelError: For a subclassed or unbuilt model, whose calls cannot be seen.
     """
 
-    def __init__(self, model: Any, prefix: str = "", known: "dict[int, tuple[str, Network | None]] | None" = None):
+    def __init__(
+        self,
+        model: Any,
+        prefix: str = "",
+        known: "dict[int, tuple[str, Network | None, str]] | None" = None,
+        graph: Any = None,
+    ):
         self.model = model
-        self._graph = _functional(model)
+        self._graph = graph or _functional(model)
         self._prefix = prefix
         self._known = {} if known is None else known
         self.inputs = tuple(self._graph.inputs)
@@ -82,19 +118,33 @@ class Network:
             for node in graph._nodes_by_depth[depth]:
                 if node.is_input:
                     continue
-                path, inner = self._look_up(node.operation)
+                path, inner, not_seen = self._look_up(node)
                 inputs, outputs = tuple(node.arguments.keras_tensors), tuple(node.outputs)
                 _check_ranks(path, inputs, inner)
-                calls.append(Call(node.operation, path, inputs, outputs, inner, node.arguments))
+                calls.append(Call(node.operation, path, inputs, outputs, inner, node.arguments, not_seen))
         return tuple(calls)
 
-    def _look_up(self, operation: Any) -> "tuple[str, Network | None]":
-        """An operation's path, and its view where it is a nested model; a shared one has those of its first place."""
+    def _look_up(self, node: Any) -> "tuple[str, Network | None, str]":
+        """An operation's path, and its view where it has one; a shared one has those of its first place."""
+        operation = node.operation
         if id(operation) not in self._known:
-            path = self._prefix + operation.name
-            inner = Network(operation, path + "/", self._known) if _is_network(operation) else None
-            self._known[id(operation)] = path, inner
+            path, inner, not_seen = self._prefix + operation.name, None, ""
+            if _is_network(operation):
+                inner = Network(operation, path + "/", self._known)
+            elif may_look_into(operation):
+                graph, not_seen = self._graph_of(node)
+                inner = Network(operation, path + "/", self._known, graph) if graph else None
+            self._known[id(operation)] = path, inner, not_seen
         return self._known[id(operation)]
+
+    def _graph_of(self, node: Any) -> tuple[Any, str]:
+        """The functional view of a custom layer, or why there is none."""
+        nodes = [other for others in self._graph._nodes_by_depth.values() for other in others]
+        calls = [(n.arguments.args, n.arguments.kwargs) for n in nodes if n.operation is node.operation]
+        if len({_shapes(call) for call in calls}) > 1:
+            return None, "it is called on tensors of several shapes"
+        trace = look_into(node.operation, node.arguments.args, node.arguments.kwargs)
+        return trace.graph, trace.reason
 
     def all_calls(self) -> Iterator[Call]:
         """Every call, those inside nested models in the place of the nested model."""
@@ -137,6 +187,10 @@ class Network:
     def pack_outputs(self, outputs: Sequence[Any]) -> Any:
         """`outputs` in the structure (tensor, list or dict) that the model was made with."""
         return tree.pack_sequence_as(self._graph._outputs_struct, list(outputs))
+
+
+def _shapes(arguments: Any) -> str:
+    return repr([leaf if not hasattr(leaf, "shape") else tuple(leaf.shape) for leaf in tree.flatten(arguments)])
 
 
 def _check_ranks(path: str, inputs: tuple, inner: "Network | None") -> None:

@@ -136,7 +136,7 @@ class _Compression:
         """All transforms in order, those that were finished before taken from the work folder."""
         model, steps, finished = self.original, [], None
         for number, transform in enumerate(self.recipe.transforms, 1):
-            key = next_key(key, transform.name, transform.settings())
+            key = next_key(key, transform.name, transform.identity())
             step = self.kept.figures(key)
             if step is None:
                 model = model if finished is None else self.kept.model(finished, self.original)

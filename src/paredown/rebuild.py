@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 from keras import tree
 from keras.src.saving.serialization_lib import SafeModeScope
 
@@ -14,6 +15,7 @@ from paredown.network import Call, Network
 Remake = Callable[[Call], Any]
 Carry = Callable[[Call, Any], None]
 Arguments = Callable[[Call, tuple, dict], tuple[tuple, dict]]
+Opened = Callable[[Call], bool]
 
 
 def copied(call: Call) -> Any:
@@ -30,7 +32,7 @@ def from_config(operation: Any, config: dict) -> Any:
     try:
         # What is copied is loaded already: whether its code may run was decided then.
         with SafeModeScope(False):
-            return type(operation).from_config(config)
+            return type(operation).from_config(_unbuilt(config))
     except (TypeError, ValueError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(
@@ -39,10 +41,18 @@ def from_config(operation: Any, config: dict) -> Any:
         ) from error
 
 
-def copy_weights(call: Call, new: Any) -> None:
-    """Gives the new layer the values of all the old one's variables."""
+def _unbuilt(config: Any) -> Any:
+    """The config without the shapes with which layers inside it were built: the new ones may differ."""
+    if isinstance(config, dict):
+        return {key: _unbuilt(value) for key, value in config.items() if key != "build_config"}
+    return type(config)(map(_unbuilt, config)) if type(config) in (list, tuple) else config
+
+
+def copy_weights(call: Call, new: Any, instead: dict[int, Any] | None = None) -> None:
+    """Gives the new layer the values of all the old one's variables, or those of `instead` (by the variable's id)."""
     for before, after in zip(call.operation.variables, new.variables, strict=True):
-        after.assign(before)
+        # A copy: JAX's arrays would be shared, and training the one gives away the memory of both.
+        after.assign(np.array(keras.ops.convert_to_numpy((instead or {}).get(id(before), before))))
     if hasattr(new, "finalize_state"):
         # Normalization works with constants that it makes of its variables.
         new.finalize_state()
@@ -52,8 +62,16 @@ def unchanged(call: Call, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
     return args, kwargs
 
 
+def whole(call: Call) -> bool:
+    return False
+
+
 def rebuild(
-    model: Any, remake: Remake = copied, carry: Carry = copy_weights, arguments: Arguments = unchanged
+    model: Any,
+    remake: Remake = copied,
+    carry: Carry = copy_weights,
+    arguments: Arguments = unchanged,
+    opened: Opened = whole,
 ) -> keras.Model:
     """Builds a network anew, call by call; without further arguments it is the same network, to the bit.
 
@@ -63,11 +81,13 @@ def rebuild(
             call's; asked once per operation, however often that is called.
         carry: `carry(call, new)` gives a new layer its weights, once it is built.
         arguments: `arguments(call, args, kwargs)` mends arguments that are no tensors.
+        opened: `opened(call)` says whether a custom layer that was looked into becomes a nested model of its calls,
+            of the same name; else it is remade whole, as what it is.
     Returns:
         A Functional model with the same inputs, outputs, names and compile configuration.
     """
     network, made = Network(model), {}
-    new = _rebuild(network, [_shape(t) for t in network.inputs], made, remake, carry, arguments)
+    new = _rebuild(network, [_shape(t) for t in network.inputs], made, remake, carry, arguments, opened)
     _copy_trainable(network, new, made)
     compile_like(model, new)
     return new
@@ -108,23 +128,32 @@ def _own_objects(compile_arguments: dict) -> dict[str, Any]:
 
 
 def _rebuild(
-    network: Network, shapes: list[tuple], made: dict[int, Any], remake: Remake, carry: Carry, arguments: Arguments
+    network: Network,
+    shapes: list[tuple],
+    made: dict[int, Any],
+    remake: Remake,
+    carry: Carry,
+    arguments: Arguments,
+    opened: Opened,
 ) -> Any:
     layers: list[tuple[Call, Any]] = []
 
     def step(call: Call, args: tuple, kwargs: dict) -> list[Any]:
         key = id(call.operation)
         first = key not in made
+        inner = call.inner if not call.is_composite or opened(call) else None
         if first:
-            if call.inner:
+            if inner:
                 shapes = _inner_shapes(call, args, kwargs)
-                made[key] = _rebuild(call.inner, shapes, made, remake, carry, arguments)
+                made[key] = _rebuild(inner, shapes, made, remake, carry, arguments, opened)
             else:
                 made[key] = remake(call)
+        if inner and call.is_composite:
+            args, kwargs = _as_of_a_model(inner, args, kwargs)
         args, kwargs = arguments(call, args, kwargs)
         with _no_random_values(made[key]) if first else contextlib.nullcontext():
             outputs = tree.flatten(made[key](*args, **kwargs))
-        if first and call.inner is None and call.is_layer:
+        if first and inner is None and call.is_layer:
             layers.append((call, made[key]))
         return outputs
 
@@ -142,10 +171,22 @@ def _copy_trainable(network: Network, new: Any, made: dict[int, Any]) -> None:
         new.trainable = network.model.trainable
     for call in network.calls:
         layer = made[id(call.operation)]
-        if call.inner:
+        if call.inner and isinstance(layer, keras.Model):
             _copy_trainable(call.inner, layer, made)
         elif call.is_layer and getattr(layer, "trainable", None) not in (None, call.operation.trainable):
             layer.trainable = call.operation.trainable
+        if call.is_composite and not isinstance(layer, keras.Model):
+            pairs = zip(call.operation._flatten_layers(False), layer._flatten_layers(False), strict=True)
+            for before, after in pairs:
+                if after.trainable != before.trainable:
+                    after.trainable = before.trainable
+
+
+def _as_of_a_model(inner: Network, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    """A custom layer's arguments as its nested model takes them: the tensors alone, in order."""
+    tensors = [leaf for leaf in tree.flatten((args, kwargs)) if isinstance(leaf, keras.KerasTensor)]
+    training = {"training": kwargs["training"]} if kwargs.get("training") is not None else {}
+    return (inner.pack_inputs(tensors),), training
 
 
 def _inner_shapes(call: Call, args: tuple, kwargs: dict) -> list[tuple]:
@@ -172,12 +213,17 @@ def _input_like(tensor: Any, shape: tuple) -> Any:
 @contextlib.contextmanager
 def _no_random_values(layer: Any) -> Iterator[None]:
     """Builds the layer without drawing initial values that would be overwritten at once."""
-    names = [name for name in vars(layer) if name.endswith("_initializer") and getattr(layer, name) is not None]
-    kept = {name: getattr(layer, name) for name in names}
-    for name in names:
-        setattr(layer, name, keras.initializers.Zeros())
+    inner = layer._flatten_layers() if isinstance(layer, keras.layers.Layer) else [layer]
+    kept = [
+        (part, name, initializer)
+        for part in inner
+        for name, initializer in vars(part).items()
+        if name.endswith("_initializer") and initializer is not None
+    ]
+    for part, name, _ in kept:
+        setattr(part, name, keras.initializers.Zeros())
     try:
         yield
     finally:
-        for name, initializer in kept.items():
-            setattr(layer, name, initializer)
+        for part, name, initializer in kept:
+            setattr(part, name, initializer)

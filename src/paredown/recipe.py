@@ -1,6 +1,9 @@
 """A recipe: transforms in order and the number format of the export, as plain data."""
 
+import dataclasses
 import os
+import re
+import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,27 +125,53 @@ def _transform(number: int, entry: Any) -> Transform:
         raise SettingError(
             f"A transform must be one of {', '.join(TRANSFORMS)}. Received: {name!r} (transform {number})."
         )
-    kind = TRANSFORMS[name]
-    settings = settings or {}
-    fields = kind.__dataclass_fields__
-    unknown = [key for key in settings if key not in fields] if isinstance(settings, dict) else [settings]
-    if unknown:
-        raise SettingError(
-            f"{kind.__name__} has the settings {', '.join(fields)}. Received: {unknown[0]!r} (transform {number})."
-        )
+    kind, settings = TRANSFORMS[name], settings or {}
+    _see_fields_known(kind, settings, number)
     try:
         return pydantic.TypeAdapter(kind).validate_python(settings)
     except SettingError as error:
-        raise SettingError(
-            str(error).replace(f"({kind.__name__})", f"(transform {number}, {kind.__name__})")
-        ) from error
+        where = re.sub(r"\((\w+)\)\.", lambda found: _place(found, number), str(error), count=1)
+        raise SettingError(where) from error
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"] if str(part) in fields)
+        known = {f.name for one in (kind, *_nested(kind).values()) for f in dataclasses.fields(one)}
+        field = ".".join(str(part) for part in first["loc"] if str(part) in known)
         raise SettingError(
             f"{field}: {first['msg']}. Received: {field}={first['input']!r} (transform {number}, {kind.__name__})."
         ) from error
 
 
-def _plain(settings: dict[str, Any]) -> dict[str, Any]:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
+def _see_fields_known(kind: type, settings: Any, number: int) -> None:
+    """Raises at the first setting that a transform, or one within it, does not have."""
+    fields = [f.name for f in dataclasses.fields(kind)]
+    unknown = [key for key in settings if key not in fields] if isinstance(settings, dict) else [settings]
+    if unknown:
+        raise SettingError(
+            f"{kind.__name__} has the settings {', '.join(fields)}. Received: {unknown[0]!r} (transform {number})."
+        )
+    for field, inner in _nested(kind).items():
+        _see_fields_known(inner, settings.get(field) or {}, number)
+
+
+def _nested(kind: type) -> dict[str, type]:
+    """Field -> class, for the fields of a transform that hold a transform."""
+    hints = typing.get_type_hints(kind)
+    return {
+        f.name: hints[f.name]
+        for f in dataclasses.fields(kind)
+        if isinstance(hints[f.name], type) and issubclass(hints[f.name], Transform)
+    }
+
+
+def _place(found: re.Match, number: int) -> str:
+    """The class that an error names in brackets, with the number of the recipe's transform before it."""
+    from paredown.transforms import TRANSFORMS
+
+    names = {kind.__name__ for kind in TRANSFORMS.values()}
+    return f"(transform {number}, {found[1]})." if found[1] in names else found[0]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value

@@ -15,9 +15,10 @@ import numpy as np
 from paredown.channels import ChannelGroup, Channels
 from paredown.criteria import CRITERIA, Criterion
 from paredown.errors import DataError
-from paredown.layer_rules import rule_for, weight_axes
-from paredown.network import Call
+from paredown.gradients import ExampleLoss, gradient_statistics, own_output_loss
+from paredown.moments import Moments
 from paredown.statistics import ActivationStatistics, activation_statistics
+from paredown.weight_places import made_by
 
 #: Pairs of components, shape (n,), and their scores at one place of the network, shape (n,).
 Places = list[tuple[np.ndarray, np.ndarray]]
@@ -30,6 +31,8 @@ def component_scores(
     seed: int = 0,
     combine: str | None = None,
     batch_size: int = 128,
+    loss: ExampleLoss | None = None,
+    moments: Moments | None = None,
 ) -> np.ndarray:
     """The worth of every component of a network.
 
@@ -40,6 +43,8 @@ def component_scores(
         seed: Of criteria that draw.
         combine: Row of `COMBINE`: how the scores of a component's places become one; None: the criterion's default.
         batch_size: Examples per step.
+        loss: What criteria of gradients differentiate; None: the loss of the network's own outputs.
+        moments: Second moments of the network; None: of the calibration data, if the criterion reads them.
     Returns:
         Shape (channels.count,), float64, higher = keep; infinite where the criterion scores none of its places.
     Raises:
@@ -51,7 +56,7 @@ def component_scores(
             f"criterion {criterion!r} needs data to run the network on. Received: data=None (PruneChannels). "
             "Give Data(calibration=inputs), or use a criterion of the weights, such as 'l2_norm'."
         )
-    sight = Sight(channels, data, np.random.default_rng(seed), batch_size)
+    sight = Sight(channels, data, np.random.default_rng(seed), combine, batch_size, loss, moments)
     combined = COMBINE[combine or ("mean" if row.comparable else "sum")](_PLACES[row.reads](row, sight), channels.count)
     # What nothing scores (a channel that only passes layers without a kernel) is not the criterion's to remove.
     return np.where(np.isnan(combined), np.inf, combined)
@@ -72,6 +77,24 @@ def in_one_unit(scores: np.ndarray, groups: Sequence[ChannelGroup]) -> np.ndarra
     return scores
 
 
+def saved_share(cost: Callable[[np.ndarray], float], channels: Channels) -> np.ndarray:
+    """The share of a network's cost that removing each component alone saves.
+
+    Args:
+        cost: `cost(keep)` of a boolean of shape (channels.count,), such as `MacCount`.
+    Returns:
+        Shape (channels.count,), in [0, 1]; zero for what must stay.
+    """
+    keep = np.ones(channels.count, bool)
+    everything, saved = cost(keep), np.zeros(channels.count)
+    # The components of a group have equally many channels in the same layers: one stands for all.
+    for group in channels.groups:
+        keep[group.components[0]] = False
+        saved[group.components] = (everything - cost(keep)) / (everything or 1)
+        keep[group.components[0]] = True
+    return saved
+
+
 @dataclass(frozen=True, eq=False)
 class Sight:
     """What the places of criteria are made from."""
@@ -79,7 +102,10 @@ class Sight:
     channels: Channels
     data: Any
     generator: np.random.Generator
+    combine: str | None
     batch_size: int
+    loss: ExampleLoss | None
+    moments: Moments | None
 
 
 def _of_nothing(criterion: Criterion, sight: Sight) -> Places:
@@ -88,9 +114,9 @@ def _of_nothing(criterion: Criterion, sight: Sight) -> Places:
 
 
 def _of_kernels(criterion: Criterion, sight: Sight) -> Places:
-    made = [(call, _made_by(call)) for call in _unique_calls(sight.channels)]
     outputs = sight.channels.outputs
-    return [(outputs[call.path], criterion.score(kernel)) for call, kernel in made if kernel is not None]
+    made = {key: kernel for call in sight.channels.network.all_calls() for key, kernel in made_by(call).items()}
+    return [(outputs[key], criterion.score(kernel)) for key, kernel in made.items() if key in outputs]
 
 
 def _of_activations(criterion: Criterion, sight: Sight) -> Places:
@@ -99,11 +125,47 @@ def _of_activations(criterion: Criterion, sight: Sight) -> Places:
     return [(components, criterion.score(statistics)) for components, statistics in places]
 
 
-_NEED_NO_DATA = ("nothing", "kernel")
+def _of_scales(criterion: Criterion, sight: Sight) -> Places:
+    outputs = sight.channels.outputs
+    # A dictionary: a layer that is called twice is one place.
+    norms = {
+        call.path: call.operation.gamma
+        for call in sight.channels.network.all_calls()
+        if isinstance(call.operation, keras.layers.BatchNormalization) and call.operation.gamma is not None
+    }
+    return [
+        (outputs[path], criterion.score(keras.ops.convert_to_numpy(gamma)))
+        for path, gamma in norms.items()
+        if path in outputs
+    ]
+
+
+def _of_gradients(criterion: Criterion, sight: Sight) -> Places:
+    # Left to itself, a component's gradients are summed over its readers before they are squared: the effect of the
+    # whole group. Where `combine` is named, each reader is scored on its own.
+    loss = sight.loss or own_output_loss(sight.channels.network.model)
+    split, per_reader = sight.data.calibration, sight.combine is not None
+    seen = gradient_statistics(sight.channels, split, loss, sight.batch_size, per_reader)
+    return [(components, criterion.score(statistics)) for components, statistics in seen]
+
+
+def _of_moments(criterion: Criterion, sight: Sight) -> Places:
+    consumers = (sight.moments or Moments(sight.channels, sight.data.calibration)).consumers
+    readers = [
+        (group.components, [consumers[path] for path in group.inputs if path in consumers])
+        for group in sight.channels.groups
+    ]
+    return [(components, criterion.score(components, read)) for components, read in readers if read]
+
+
+_NEED_NO_DATA = ("nothing", "kernel", "scale")
 _PLACES: dict[str, Callable[[Criterion, Sight], Places]] = {
     "nothing": _of_nothing,
     "kernel": _of_kernels,
+    "scale": _of_scales,
     "activations": _of_activations,
+    "gradients": _of_gradients,
+    "moments": _of_moments,
 }
 
 
@@ -112,28 +174,6 @@ def _folded(components: np.ndarray, seen: ActivationStatistics) -> tuple[np.ndar
     distinct, index = np.unique(components, return_inverse=True)
     sums = {name: np.bincount(index, values) for name, values in seen.sums.items()}
     return distinct, ActivationStatistics(sums, seen.positions * np.bincount(index))
-
-
-def _unique_calls(channels: Channels) -> list[Call]:
-    calls = {call.path: call for call in channels.network.all_calls() if call.path in channels.outputs}
-    return list(calls.values())
-
-
-def _made_by(call: Call) -> np.ndarray | None:
-    """The weights that make each output channel, shape (weights per channel, channels); None where none do."""
-    rule = rule_for(call.operation)
-    if rule is None:
-        return None
-    for weight in reversed(call.operation.weights):
-        axes = weight_axes(rule, weight)
-        if weight.name.endswith(("kernel", "embeddings")) and ("o" in axes or "m" in axes):
-            value = keras.ops.convert_to_numpy(weight)
-            if "o" in axes:
-                value = np.moveaxis(value, axes.index("o"), -1)
-            # A depthwise kernel [h, w, i, m] makes channel i * m + k.
-            size = value.shape[-1] if "o" in axes else value.shape[-2] * value.shape[-1]
-            return value.reshape(-1, size)
-    return None
 
 
 def _sum(places: Places, count: int) -> np.ndarray:

@@ -1,26 +1,30 @@
 """What layers see of their input channels over data: one streaming pass, reduced inside the compiled graph.
 
-Memory does not grow with the data: each batch gives one number per channel and reduction.
+Memory does not grow with the data: each batch gives one number per example, channel and reduction, which are added up
+in double precision.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
-from keras import ops
+from keras import ops, tree
 
 from paredown.channels import Channels
+from paredown.compiled import compiled
 from paredown.data import Split
 from paredown.flows import channel_axis
 from paredown.network import Call
 from paredown.progress import task
+from paredown.weight_places import blocks, places
 
 #: Each gives a tensor of the activations' shape, to be summed over examples and positions.
 REDUCTIONS: dict[str, Callable[[Any], Any]] = {
     "positive": lambda x: ops.cast(x > 0, "float32"),
     "zero": lambda x: ops.cast(ops.equal(x, 0), "float32"),
+    "value": lambda x: ops.cast(x, "float32"),
 }
 
 
@@ -37,10 +41,47 @@ class ActivationStatistics:
     positions: int | np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class Sites:
+    """Where a network reads removable channels to make others of them.
+
+    BatchNormalization, depthwise convolution and the like only hand channels on: what these are worth is decided by
+    the readers of their outputs.
+
+    Attributes:
+        reader: Symbolic tensor (its `id`) -> path of the first layer that reads it, which stands for all of them.
+        components: Path of each such layer -> component of each input channel, shape (in,), in order of execution.
+        readers: Paths of all layers that read such a tensor.
+    """
+
+    reader: dict[int, str]
+    components: dict[str, np.ndarray]
+    readers: frozenset[str]
+
+
+def reading_sites(channels: Channels) -> Sites:
+    """Every tensor of removable channels that a layer makes other channels of."""
+    prunable = channels.prunable
+    reader: dict[int, str] = {}
+    readers = []
+    for call in channels.network.all_calls():
+        reads = channels.reads.get(call.path)
+        if reads is not None and prunable[reads].any() and makes_channels(call):
+            reader.setdefault(id(call.inputs[0]), call.path)
+            readers.append(call.path)
+    components = {path: channels.reads[path] for path in dict.fromkeys(reader.values())}
+    return Sites(reader, components, frozenset(readers))
+
+
+def makes_channels(call: Call) -> bool:
+    """Whether a layer has a kernel that makes channels of its own."""
+    return any(blocks(letter) for place in places(call) if len(place.axes) > 1 for letter in place.axes)
+
+
 def activation_statistics(
     channels: Channels, split: Split, reductions: Sequence[str], batch_size: int = 128
 ) -> dict[str, ActivationStatistics]:
-    """Streams data through the network and reduces what each layer with a kernel reads.
+    """Streams data through the network and reduces what each layer that makes channels reads.
 
     Args:
         channels: The network with its channels.
@@ -48,77 +89,49 @@ def activation_statistics(
         reductions: Names of rows of `REDUCTIONS`.
         batch_size: Examples per step.
     Returns:
-        Layer path -> its statistics, for every layer whose weights read removable channels. Layers that read the
+        Layer path -> its statistics, for every layer that makes channels of removable ones. Layers that read the
         same tensor share one entry's work, and the first of them stands for all.
     """
-    probe = _Probe(channels, tuple(reductions))
-    if not probe.sites:
+    sites = reading_sites(channels)
+    if not sites.components:
         return {}
-    totals = np.zeros(0)
-    positions = np.zeros(len(probe.sites))
+    probe = compiled(_reduced(channels, sites, tuple(reductions)), channels.network.model)
+    totals = {path: np.zeros((len(reductions), len(reads))) for path, reads in sites.components.items()}
+    positions = dict.fromkeys(sites.components, 0)
     with task("Statistics", total=len(split)) as advance:
-        for x, _ in split.batches(batch_size):
+        for x, _ in split.inputs_only().batches(batch_size):
             inputs = list(x) if isinstance(x, tuple) else [x]
-            sums, counted = probe.predict_on_batch(channels.network.pack_inputs(inputs))
-            totals = sums.astype("float64") + (totals if totals.size else 0)
-            positions += counted
+            for path, (sums, per_example) in probe(inputs).items():
+                # Sums over the positions of one example are exact counts up to 2^24 positions.
+                totals[path] += [ops.convert_to_numpy(s).sum(0, dtype="float64") for s in sums]
+                positions[path] += int(ops.convert_to_numpy(per_example)) * len(inputs[0])
             advance(len(inputs[0]))
-    result, at = {}, 0
-    for number, (path, size) in enumerate(probe.sites):
-        parts = {}
-        for name in reductions:
-            parts[name] = totals[at : at + size]
-            at += size
-        result[path] = ActivationStatistics(parts, int(positions[number]))
-    return result
+    return {
+        path: ActivationStatistics(dict(zip(reductions, totals[path], strict=True)), positions[path])
+        for path in sites.components
+    }
 
 
-class _Probe(keras.Model):
-    """Runs a network and gives, instead of its outputs, the sums of what its layers read in one vector."""
+def _reduced(channels: Channels, sites: Sites, reductions: tuple[str, ...]) -> Callable:
+    """A function of a batch: site -> per reduction its sums over positions, (batch, channels), and their number."""
 
-    def __init__(self, channels: Channels, reductions: tuple[str, ...]):
-        super().__init__(name="probe")
-        self.observed = channels.network.model
-        self._network = channels.network
-        self._reductions = reductions
-        prunable = channels.prunable
-        #: The first layer that reads a tensor of removable channels, by the tensor; BatchNormalization and the
-        #: like do not decide what a channel is worth, their outputs' readers do.
-        self._wanted: dict[int, str] = {}
-        self.sites: list[tuple[str, int]] = []
-        for call in channels.network.all_calls():
-            reads = channels.reads.get(call.path)
-            if reads is None or not prunable[reads].any() or not _has_kernel(call):
-                continue
-            first = self._wanted.setdefault(id(call.inputs[0]), call.path)
-            if first == call.path and (call.path, len(reads)) not in self.sites:
-                self.sites.append((call.path, len(reads)))
-        self.compile()
-
-    def call(self, inputs, training=None):
-        sums, counts = {}, {}
+    def function(inputs):
+        found: dict[str, tuple[list, Any]] = {}
 
         def step(call: Call, args: tuple, kwargs: dict) -> list[Any]:
-            path = self._wanted.get(id(call.inputs[0])) if call.inputs else None
-            if path == call.path:
-                x = keras.tree.flatten((args, kwargs))[0]
+            if call.inputs and sites.reader.get(id(call.inputs[0])) == call.path:
+                x = tree.flatten((args, kwargs))[0]
                 axis = channel_axis(call.operation, len(x.shape))
-                others = [a for a in range(len(x.shape)) if a != axis]
-                here = ops.concatenate([ops.sum(REDUCTIONS[r](x), axis=others) for r in self._reductions])
-                shape = ops.shape(x)
-                count = ops.prod(ops.convert_to_tensor([shape[a] for a in others]))
-                # A layer that is called more than once sees all of it.
-                sums[path] = here + sums[path] if path in sums else here
-                counts[path] = count + counts[path] if path in counts else count
+                others = [a for a in range(1, len(x.shape)) if a != axis]
+                sums = [ops.sum(REDUCTIONS[r](x), axis=others) if others else REDUCTIONS[r](x) for r in reductions]
+                count = math.prod(x.shape[a] or ops.shape(x)[a] for a in others)
+                if call.path in found:  # A layer that is called more than once sees all of it.
+                    before, counted = found[call.path]
+                    sums, count = [a + b for a, b in zip(before, sums, strict=True)], counted + count
+                found[call.path] = sums, count
             return call.infer(args, kwargs)
 
-        self._network.walk(self._network.cast_inputs(keras.tree.flatten(inputs)), step)
-        paths = [path for path, _ in self.sites]
-        return (
-            ops.concatenate([ops.cast(sums[path], "float32") for path in paths]),
-            ops.stack([ops.cast(counts[path], "float32") for path in paths]),
-        )
+        channels.network.walk(channels.network.cast_inputs(inputs), step)
+        return {path: (sums, ops.convert_to_tensor(count)) for path, (sums, count) in found.items()}
 
-
-def _has_kernel(call: Call) -> bool:
-    return any(weight.name.endswith("kernel") for weight in call.operation.weights)
+    return function

@@ -43,14 +43,20 @@ class TransformResult:
         skips: One entry per layer that was left alone though the transform treats its kind.
         removed: Layer name -> sorted indices of its removed output channels, for every layer with weights
             whose output lost channels. Empty for transforms that remove none.
+        inside: Key such as "attention/heads" or "bidirectional/units" -> sorted indices of what a layer lost inside,
+            which are no output channels of it.
         log: Plain figures worth keeping, e.g. a training history.
+        reference: What the new network must equal once `removed` is set to zero in it, where that is not the network
+            that was given: the same network with refitted weights. None: the network that was given.
     """
 
     model: Any
     changes: tuple[Change, ...] = ()
     skips: tuple[Skip, ...] = ()
     removed: dict[str, np.ndarray] = field(default_factory=dict)
+    inside: dict[str, np.ndarray] = field(default_factory=dict)
     log: dict[str, Any] = field(default_factory=dict)
+    reference: Any = None
 
 
 @dataclass(frozen=True)
@@ -89,9 +95,14 @@ class Transform:
         return ()
 
     def settings(self) -> dict[str, Any]:
-        """The fields that differ from their defaults, as plain data."""
+        """The fields that differ from their defaults, as plain data; a transform within this one is its settings."""
+        values = {f.name: (getattr(self, f.name), f.default) for f in dataclasses.fields(self)}
         return {
-            f.name: getattr(self, f.name)
-            for f in dataclasses.fields(self)
-            if f.default is dataclasses.MISSING or getattr(self, f.name) != f.default
+            name: value.settings() if isinstance(value, Transform) else value
+            for name, (value, default) in values.items()
+            if default is dataclasses.MISSING or value != default
         }
+
+    def identity(self) -> dict[str, Any]:
+        """What a finished step is known by again: its settings, with the content of files that they name."""
+        return self.settings()

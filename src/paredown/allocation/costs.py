@@ -136,12 +136,15 @@ def _add_product(costs: LevelCosts, term: CostTerm, first: _Counts, second: _Cou
                 costs.add(groups, table.reshape([len(widths[x]) for x in groups]) if groups else float(table[0, 0]))
 
 
-def _add_price(costs: LevelCosts, term: CostTerm, first: _Counts, second: _Counts, widths, here: np.ndarray) -> None:
+def _add_price(
+    costs: LevelCosts, term: CostTerm, first: _Counts, second: _Counts, widths: Sequence[np.ndarray], here: np.ndarray
+) -> None:
     """A table over one group or two; over more, the sum of the tables of each with the last (see `by_levels`)."""
 
     def at(now: dict[int, int]) -> float:
-        sums = [sum(n * (1 if g < 0 else now.get(g, here[g])) for g, n in side.items()) for side in (first, second)]
-        return term.at(*sums)
+        width = {-1: 1, **dict(enumerate(here)), **now}
+        left, right = (sum(n * width[g] for g, n in side.items()) for side in (first, second))
+        return term.at(left, right)
 
     groups = [*(g for g in first if g >= 0 and g not in second), *(g for g in second if g >= 0)]
     if not groups:

@@ -67,7 +67,7 @@ def _eliminated(prices: LevelCosts, sequence: Sequence[int]) -> tuple[list, floa
 
     The last group's table holds all that groups connected to it cost; other parts of the network are in the constant.
     """
-    factors = [((g,), cost) for g, cost in enumerate(prices.single)]
+    factors: list[tuple[tuple[int, ...], np.ndarray]] = [((g,), cost) for g, cost in enumerate(prices.single)]
     factors += list(prices.pairs.items())
     steps, constant = [], prices.fixed
     for g in sequence:

@@ -73,7 +73,9 @@ class _Programme:
 
     def row(self, single: Sequence[np.ndarray], pairs: dict[tuple[int, int], np.ndarray]) -> np.ndarray:
         """One coefficient per variable."""
-        return np.concatenate([*single, *[pairs.get(key, np.zeros(t.size)).ravel() for key, t in self.costs.pairs.items()]])
+        return np.concatenate(
+            [*single, *[pairs.get(key, np.zeros(t.size)).ravel() for key, t in self.costs.pairs.items()]]
+        )
 
     def budget(self, limit: float) -> LinearConstraint:
         row = self.row(self.costs.single, self.costs.pairs)

@@ -11,7 +11,7 @@ Where elimination would need too large tables, 1 is a descent without a bound an
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -52,7 +52,9 @@ def allocate(
             raise _out_of_reach(limit, costs.fixed)
         return Allocation(np.zeros(0, int), 0.0, costs.fixed, 0.0)
     allowed = [np.flatnonzero(np.isfinite(loss)) for loss in losses]
-    problem = _Problem([loss[rows] for loss, rows in zip(losses, allowed, strict=True)], costs.restricted(allowed), limit)
+    problem = _Problem(
+        [loss[rows] for loss, rows in zip(losses, allowed, strict=True)], costs.restricted(allowed), limit
+    )
     choice, bound = problem.solved(seconds, gap)
     levels = np.array([rows[x] for rows, x in zip(allowed, choice, strict=True)])
     loss = total_loss(losses, levels)
@@ -131,9 +133,7 @@ class _Problem:
             return 0.0
         return max(0.0, self._loss(priced) + self.price * (self.costs.of(priced) - self.limit))
 
-    def _by_programme(
-        self, best: np.ndarray, bound: float, until: float, gap: float
-    ) -> tuple[np.ndarray, float]:
+    def _by_programme(self, best: np.ndarray, bound: float, until: float, gap: float) -> tuple[np.ndarray, float]:
         levels = self._possible(self._loss(best))
         costs = self.costs.restricted(levels)
         whole = sum(table.size for table in costs.pairs.values()) <= _LARGEST
@@ -190,5 +190,3 @@ def _out_of_reach(limit: float, least: float) -> SettingError:
         f"The budget must be one that can be reached. Received: {limit:.4g}; the cheapest widths allowed cost "
         f"{least:.4g}. Give a larger budget, exclude fewer layers, or lower min_channels and round_to."
     )
-
-

@@ -14,6 +14,9 @@ def profile(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="The trained network, a .keras file.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
     trust: Annotated[bool, typer.Option("--trust", help="Load a file that holds code (Lambda layers).")] = False,
+    why: Annotated[
+        bool, typer.Option("--why", help="Also how many channels of each layer can be removed, and why not the others.")
+    ] = False,
     input_shape: Annotated[
         str | None, typer.Option(metavar="H,W,C", help="Sizes of an input that has open ones, e.g. 224,224,3.")
     ] = None,
@@ -29,8 +32,10 @@ def profile(
         found = profiling.profile(model_file.load_model(model, trust=trust), input_shape=shape)
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=2))
-    else:
-        _print(found, model.name)
+        return
+    _print(found, model.name)
+    if why:
+        _print_why(found)
 
 
 def _shape(text: str | None) -> tuple[int, ...] | None:
@@ -77,6 +82,20 @@ def _print(found: Any, name: str) -> None:
     for layer in found.layers:
         if layer.note:
             out.print(f"{layer.name}: {layer.note}")
+
+
+def _print_why(found: Any) -> None:
+    from paredown.cli import display
+    from paredown.report import formats
+
+    made = display.table("layer", "kind", "channels", "removable", "why", left=2)
+    made.columns[-1].justify, made.columns[-1].no_wrap = "left", False
+    for layer in found.layers:
+        if layer.removable is not None:
+            made.add_row(
+                layer.name, layer.kind, formats.count(layer.channels), formats.count(layer.removable), layer.why
+            )
+    display.console().print(made)
 
 
 def _share(share: float) -> str:

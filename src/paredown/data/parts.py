@@ -13,8 +13,8 @@ class Data:
     Args:
         train: What transforms learn from: a `Split`, an array (inputs alone) or (x, y).
         validation: What results are reported on; never trained on, and no early stop watches it.
-        calibration: Inputs for statistics and quantization ranges. Defaults to the inputs of `train`, else of
-            `validation`; labels are dropped.
+        calibration: What statistics and quantization ranges come from; criteria of gradients use its labels where it
+            has some. Defaults to `train`, else to `validation`.
         name: What reports call the data.
         note: What a reader of the results must know of the data, e.g. that validation was held out of train.
     Raises:
@@ -29,7 +29,7 @@ class Data:
         given = _split(calibration, "calibration") or self.train or self.validation
         if given is None:
             raise DataError(f"Data must hold at least one example. Received: {name} with every part empty or None.")
-        self.calibration: Split = given.inputs_only()
+        self.calibration: Split = given
         self.name = name
         self.note = note
 

@@ -11,6 +11,9 @@ from paredown.experiments.experiment import Experiment
 
 #: Name on the command line (and of the page) -> module of this package that ends in EXPERIMENT.
 MODULES: dict[str, str] = {
+    "fc-sum": "fc_sum",
+    "autoencoder": "autoencoder",
+    "criteria": "criteria",
     "sparse-weights": "sparse_weights",
 }
 

@@ -140,8 +140,8 @@ def _litert(rows: list[dict], folder: Path) -> str:
             "nothing but the smaller file. For 1x1 convolutions XNNPACK has a sparse path that it leaves off on x86 "
             "with AVX (it is on in WebAssembly and on Arm64, for whole clusters of such layers): no gain is to be "
             "expected on such a machine, and these curves say nothing about a phone. Sparse storage together with "
-            "quantization is refused by `export_litert`: LiteRT's own converter gave wrong numbers for it without a "
-            "word.",
+            "quantization is refused by `export_litert`: such files of LiteRT's own converter do not load, or compute "
+            "wrong numbers without a word.",
             table(columns, cells, left=1),
             plots.save(figure, folder, "sparse-weights-litert", "Speed-up of sparse .tflite files over the density"),
             _answer(curves, _name),

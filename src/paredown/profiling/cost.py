@@ -9,28 +9,33 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 
 from paredown.allocation import AdditiveCost, CostTerm
 from paredown.channels import Channels
 from paredown.errors import SettingError
 from paredown.flows import channel_axis
-from paredown.layer_rules import rule_for, weight_axes
+from paredown.layer_rules import rule_for
 from paredown.network import Call, Network
+from paredown.weight_places import Place, blocks, keeps_inputs, places
 
 
 @dataclass(frozen=True)
 class Term:
-    """`factor` MACs per kept input channel (where `reads`) and kept output channel (where `makes`).
+    """`factor` MACs per combination of kept channels.
 
-    `channels` is the number of pairs (or of channels) with all of them kept.
+    Args:
+        path: The layer.
+        over: Whose channels are combined, two at most: keys of `Channels`, such as ("reads", "conv") and
+            ("outputs", "conv"). The same one twice is a square: a recurrent layer's units, each of which reads all.
+        channels: The number of combinations with all channels kept.
+        groups: Into how many groups the pairs fall that do not meet.
     """
 
     path: str
     factor: int
-    reads: bool
-    makes: bool
+    over: tuple[tuple[str, str], ...]
     channels: int
+    groups: int = 1
 
 
 def mac_terms(call: Call, shapes: "Shapes") -> list[Term] | None:
@@ -38,25 +43,46 @@ def mac_terms(call: Call, shapes: "Shapes") -> list[Term] | None:
     rule = rule_for(call.operation)
     if rule is None:
         return None
-    if rule.macs_at is None:
-        return []
-    tensor = call.outputs[0] if rule.macs_at == "output" else call.inputs[0]
+    terms = [_term(call, place, place.at, shapes) for place in places(call) if place.is_kernel and place.at]
+    products = rule.products(call, shapes.of) if rule.products else []
+    return terms + [Term(call.path, *product) for product in products]
+
+
+def _term(call: Call, place: Place, at: str, shapes: "Shapes") -> Term:
+    """One kernel's multiply-adds at every position: [window · in · out]."""
+    sizes = list(zip(place.axes, place.weight.shape, strict=True))
+    window = math.prod(size for letter, size in sizes if not _over(place, letter)) * math.prod(
+        max(1, blocks(letter)) for letter in place.axes
+    )
+    multiplier = getattr(place.owner, "depth_multiplier", 1) if "im" in place.axes else 1
+    channels = math.prod(place.weight.shape) // (window * multiplier)
+    factor = _positions(call, at, shapes) * window * multiplier
+    over = tuple(filter(None, (_over(place, letter) for letter in place.axes)))
+    return Term(call.path, factor, over, channels, 1 if keeps_inputs(place) else place.groups)
+
+
+def _over(place: Place, letter: str) -> tuple[str, str] | None:
+    """Whose channels an axis carries."""
+    if letter in ("i", "im"):
+        return None if keeps_inputs(place) else ("reads", place.reads)
+    if letter == "r":
+        return "outputs", place.own
+    return ("outputs", place.makes) if blocks(letter) else None
+
+
+def _positions(call: Call, at: str, shapes: "Shapes") -> int:
+    """At how many positions of one example a kernel multiplies."""
+    ends = {"output": call.outputs, "input": call.inputs}
+    tensor = ends[at][0] if at in ends else _argument(call, at)
     shape = shapes.of(tensor)
     axis = channel_axis(call.operation, len(shape))
-    positions = math.prod(size for a, size in enumerate(shape) if a not in (0, axis))
-    terms = []
-    for weight in call.operation.weights:
-        if weight.name.endswith("kernel"):
-            axes = weight_axes(rule, weight)
-            # In a grouped convolution an output reads only its own group; its channels stay, so one product does.
-            grouped = getattr(call.operation, "groups", 1) > 1
-            reads, makes = not grouped and ("i" in axes or "im" in axes), not grouped and "o" in axes
-            window = math.prod(n for a, n in zip(axes, weight.shape, strict=True) if a not in ("i", "o", "im"))
-            multiplier = getattr(call.operation, "depth_multiplier", 1) if "im" in axes else 1
-            channels = math.prod(weight.shape) // (window * multiplier)
-            factor = positions * window * multiplier * (channels if grouped else 1)
-            terms.append(Term(call.path, factor, reads, makes, 1 if grouped else channels))
-    return terms
+    return math.prod(size for a, size in enumerate(shape) if a not in (0, axis))
+
+
+def _argument(call: Call, name: str) -> Any:
+    named = call.named
+    # Attention layers take the value for the key where no key is given.
+    return named["value"] if name == "key" and named.get("key") is None else named[name]
 
 
 class Shapes:
@@ -124,6 +150,6 @@ class MacCount(AdditiveCost):
 
 
 def _counted(term: Term, channels: Channels) -> CostTerm:
-    first = channels.reads[term.path] if term.reads else None
-    second = channels.outputs[term.path] if term.makes else None
-    return CostTerm(term.path, term.factor, first, second)
+    places = {"reads": channels.reads, "outputs": channels.outputs}
+    first, second = (*(places[side][key] for side, key in term.over), None, None)[:2]
+    return CostTerm(term.path, term.factor, first, second, term.groups)

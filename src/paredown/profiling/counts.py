@@ -9,9 +9,9 @@ from paredown.allocation import AdditiveCost, CostTerm
 from paredown.channels import Channels
 from paredown.errors import SettingError
 from paredown.latency_table import LatencyTable
-from paredown.layer_rules import rule_for, weight_axes
 from paredown.network import Call
 from paredown.profiling.cost import Shapes, mac_terms
+from paredown.weight_places import along, places
 
 
 class ParameterCount(AdditiveCost):
@@ -30,30 +30,15 @@ class ParameterCount(AdditiveCost):
 
 def _weight_terms(call: Call, channels: Channels) -> list[CostTerm]:
     """One product per weight: [sizes of its other axes · channels along the axes that carry them]."""
-    rule = rule_for(call.operation)
-    # `narrow` slices the weights of layers with a row whose channels it knows, and of no others.
-    sliced = rule is not None and rule.weights and call.path in channels.outputs
+    placed = {id(place.weight): place for place in places(call)}
     terms = []
     for weight in getattr(call.operation, "weights", []):
-        axes = weight_axes(rule, weight) if sliced and rule else [""] * len(weight.shape)
         sides, rest = [], []
-        for letter, size in zip(axes, weight.shape, strict=True):
-            components = _along(letter, weight.name, size, call, channels)
-            # A size of 1 on a channel axis is shared by all channels (PReLU with shared axes).
-            fits = components is not None and components.size == size
-            (sides if fits else rest).append(components if fits else size)
+        for axis, size in enumerate(weight.shape):
+            components = along(placed[id(weight)], axis, channels) if id(weight) in placed else None
+            (rest if components is None else sides).append(size if components is None else components)
         terms.append(CostTerm(call.path, math.prod(rest), *sides))
     return terms
-
-
-def _along(letter: str, name: str, size: int, call: Call, channels: Channels) -> np.ndarray | None:
-    """The component of each place along one axis of a weight; None where the axis carries no channels."""
-    into, out = channels.reads.get(call.path), channels.outputs.get(call.path)
-    if letter == "o" or (letter == "im" and name == "bias"):
-        return out
-    if letter == "im" and into is not None and into.size:
-        return np.repeat(into, size // into.size)
-    return into if letter == "i" else None
 
 
 class LatencyCount(AdditiveCost):

@@ -9,6 +9,7 @@ from typing import Any
 from keras import tree
 
 from paredown import flows
+from paredown.channels import Channels
 from paredown.layer_rules import rule_for
 from paredown.network import Call, Network
 from paredown.profiling.cost import Shapes, mac_terms
@@ -32,6 +33,9 @@ class LayerProfile:
         activation_bytes: Bytes of its outputs in float32.
         intensity_macs_per_byte: MACs per byte of weights, inputs and outputs; None where MACs are unknown.
         note: Why something is unknown.
+        channels: Output channels of a layer with weights; None for other layers.
+        removable: How many of them `PruneChannels` can remove, but for the one that stays; None for other layers.
+        why: Why the others stay, "" where none does.
     """
 
     name: str
@@ -43,6 +47,9 @@ class LayerProfile:
     activation_bytes: int
     intensity_macs_per_byte: float | None
     note: str = ""
+    channels: int | None = None
+    removable: int | None = None
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,12 +111,17 @@ def profile(model: Any, input_shape: tuple[int, ...] | None = None) -> Profile:
         ModelError: For a subclassed or unbuilt model.
         SettingError: If sizes are open and `input_shape` does not fill them.
     """
-    network = Network(model)
+    channels = Channels(model)
+    network = channels.network
     shapes = Shapes(network, input_shape)
     calls: dict[str, list[Call]] = {}
     for call in network.all_calls():
         calls.setdefault(call.path, []).append(call)
-    rows = [_layer(path, group, shapes) for path, group in calls.items()]
+    removable = channels.removable()
+    rows = [
+        dataclasses.replace(_layer(path, group, shapes), **_removal(path, group[0], channels, removable))
+        for path, group in calls.items()
+    ]
     return Profile(model.name, rows, _peak_bytes(network, shapes))
 
 
@@ -129,9 +141,20 @@ def compared(before: Profile, after: Profile) -> list[dict[str, Any]]:
                 **{f"{figure}_after": getattr(b, figure, None) for figure in ("macs", "params")},
                 "channels_before": a.output_shape[-1] if a else None,
                 "channels_after": b.output_shape[-1] if b else None,
+                "removable": (a or new[name]).removable,
+                "why": (a or new[name]).why,
             }
         )
     return rows
+
+
+def _removal(path: str, call: Call, channels: Channels, removable: dict[str, tuple[int, str]]) -> dict[str, Any]:
+    """What can be removed of a layer that makes or carries channels, or was not followed."""
+    if path not in removable:
+        return {}
+    count, why = removable[path]
+    made = len(channels.outputs[path]) if path in channels.outputs else (1, *call.outputs[0].shape)[-1]
+    return {"channels": made, "removable": count, "why": why}
 
 
 def _layer(path: str, calls: list[Call], shapes: Shapes) -> LayerProfile:

@@ -16,8 +16,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from paredown.layer_rules import rule_for, weight_axes
-from paredown.network import Network
+from paredown.network import Call, Network
+from paredown.weight_places import places
 
 #: What `Kernel.kind` may be.
 KINDS = ("dense", "conv", "transposed", "depthwise")
@@ -93,25 +93,23 @@ def kernels(network: Network) -> tuple[list[Kernel], dict[str, str]]:
     for call in network.all_calls():
         if call.is_layer and call.path not in seen:
             seen.add(call.path)
-            of_layer = list(_of_layer(call.path, call.operation))
+            of_layer = list(_of_layer(call))
             found += of_layer
             if not of_layer and any(len(weight.shape) > 1 for weight in call.operation.weights):
                 skipped[call.path] = f"{type(call.operation).__name__} has no kernel of a kind that is treated"
     return found, skipped
 
 
-def _of_layer(path: str, layer: Any) -> Iterator[Kernel]:
-    rule = rule_for(layer)
-    if rule is None:
-        return
-    for weight in layer.weights:
-        axes = weight_axes(rule, weight)
-        kind = _kind(layer, weight, axes)
+def _of_layer(call: Call) -> Iterator[Kernel]:
+    layer = call.operation
+    for place in places(call):
+        # What is inside another layer (of a Bidirectional one, say) is not the layer's own kernel.
+        kind = _kind(layer, place.weight, place.axes) if place.owner is layer else None
         if kind is not None:
-            grouped = getattr(layer, "groups", 1) if weight.name == "kernel" else 1
-            channels = int(weight.shape[axes.index("im" if "im" in axes else "i")])
+            grouped = place.groups if place.weight.name == "kernel" else 1
+            channels = int(place.weight.shape[place.axes.index("im" if "im" in place.axes else "i")])
             groups, run = (channels, 1) if kind == "depthwise" else (grouped, channels)
-            yield Kernel(path, layer, weight.name, kind, axes, groups, run)
+            yield Kernel(call.path, layer, place.weight.name, kind, place.axes, groups, run)
 
 
 def _kind(layer: Any, weight: Any, axes: tuple[str, ...]) -> str | None:

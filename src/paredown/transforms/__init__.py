@@ -3,8 +3,21 @@
 from paredown.transform import Transform
 from paredown.transforms.fine_tune import FineTune
 from paredown.transforms.prune_channels import PruneChannels
+from paredown.transforms.prune_cycle import PruneCycle
+from paredown.transforms.prune_gradually import PruneGradually
 from paredown.transforms.prune_weights import PruneWeights
+from paredown.transforms.reestimate_batch_norm import ReestimateBatchNorm
 
-TRANSFORMS: dict[str, type[Transform]] = {kind.name: kind for kind in (PruneChannels, PruneWeights, FineTune)}
+TRANSFORMS: dict[str, type[Transform]] = {
+    kind.name: kind for kind in (PruneChannels, PruneWeights, PruneCycle, PruneGradually, ReestimateBatchNorm, FineTune)
+}
 
-__all__ = ["TRANSFORMS", "FineTune", "PruneChannels", "PruneWeights"]
+__all__ = [
+    "TRANSFORMS",
+    "FineTune",
+    "PruneChannels",
+    "PruneCycle",
+    "PruneGradually",
+    "PruneWeights",
+    "ReestimateBatchNorm",
+]

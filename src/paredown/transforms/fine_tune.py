@@ -18,7 +18,8 @@ from paredown.transform import Transform, TransformResult
 from paredown.transforms.batches import AUGMENT, OrderedBatches, ShuffledBatches
 from paredown.transforms.keep_zeros import zeros_kept
 from paredown.transforms.matching import Matching
-from paredown.transforms.objective import Objective, choose, class_like, loss_name
+from paredown.transforms.objective import Objective, choose, class_like, loss_name, plain_optimizer
+from paredown.transforms.penalties import PENALTIES
 from paredown.transforms.strided import for_training
 from paredown.transforms.watch import Epochs, FiniteLoss, Progress
 
@@ -41,7 +42,8 @@ class FineTune(Transform):
         epochs: At most so many passes over the training data.
         learning_rate: None: the optimizer's own.
         batch_size: Examples per step.
-        optimizer, loss: Names that Keras knows; None: the network's own, else the choice above.
+        optimizer, loss: Names that Keras knows; None: the network's own, else the choice above. The optimizer also
+            with settings: `{"class_name": "SGD", "config": {"momentum": 0.9}}`, plain values.
         patience: Stop after so many epochs without improvement and keep the weights of the best epoch, judged by
             the loss on rows held out of the training data; None: all epochs, last weights.
         holdout: Share of the training rows to hold out where `patience` is given, in (0, 1).
@@ -50,9 +52,18 @@ class FineTune(Transform):
         schedule: "constant", or "cosine": the learning rate falls to 0 over all epochs along half a cosine.
         teacher_weight: For labelled data: share of the distance to the outputs of `teacher` in the loss
             (Kullback-Leibler divergence for class scores, mean squared difference for other outputs), in [0, 1).
+        temperature: Softens the class scores that `teacher_weight` compares: their logits are divided by it. Above 1
+            the teacher's view of the wrong classes counts, too; 4 suits networks that are sure of their training data.
+        regularization: What else the loss holds, `strength` times: "l1_weights", the sum of |kernels and biases|;
+            "l1_activations", the sum over channels of |what layers with a kernel read|, mean over examples and
+            positions; "batch_norm_scale", the sum of |gamma|. The losses in the log hold it, the result does not.
+        strength: Above 0 where `regularization` is given.
+        steps_per_execution: Steps that run in one go: the same result, sooner for small networks. A loss that is no
+            number is noticed after them. PyTorch knows one only.
         keep_zeros: Weights of kernels that are exactly zero, as `PruneWeights` leaves them, stay zero.
     Source:
-        Hinton et al. 2015, arXiv:1503.02531, section 2, at temperature 1 (`teacher_weight`).
+        Hinton et al. 2015, arXiv:1503.02531, section 2 (`teacher_weight`, `temperature`);
+        Liu et al. 2017, arXiv:1708.06519, section 3 (`batch_norm_scale`).
     """
 
     name: ClassVar[str] = "fine_tune"
@@ -60,7 +71,7 @@ class FineTune(Transform):
     epochs: int = 1
     learning_rate: float | None = None
     batch_size: int = 128
-    optimizer: str | None = None
+    optimizer: str | dict[str, Any] | None = None
     loss: str | None = None
     patience: int | None = None
     holdout: float = 0.1
@@ -68,10 +79,14 @@ class FineTune(Transform):
     augment: str = "none"
     schedule: str = "constant"
     teacher_weight: float = 0.0
+    temperature: float = 1.0
+    regularization: str | None = None
+    strength: float = 0.0
+    steps_per_execution: int = 1
     keep_zeros: bool = False
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size", "patience", "steps_per_epoch"):
+        for name in ("epochs", "batch_size", "patience", "steps_per_epoch", "steps_per_execution"):
             value = getattr(self, name)
             whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
             self._require(name, whole or (value is None and name in ("patience", "steps_per_epoch")), "at least 1")
@@ -80,8 +95,18 @@ class FineTune(Transform):
         self._require("holdout", _number(self.holdout) and 0 < self.holdout < 1, "in (0, 1)", "0.1")
         self._require("teacher_weight", _number(self.teacher_weight) and 0 <= self.teacher_weight < 1, "in [0, 1)")
         self._require("keep_zeros", isinstance(self.keep_zeros, bool), "true or false")
+        hot = _number(self.temperature) and 0 < self.temperature < np.inf
+        self._require("temperature", hot, "above 0", "4")
         self._require("augment", self.augment in AUGMENT, f"one of {', '.join(AUGMENT)}")
         self._require("schedule", self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}")
+        self._require(
+            "optimizer", plain_optimizer(self.optimizer), "a name, or class_name with a config of plain values"
+        )
+        known = self.regularization is None or self.regularization in PENALTIES
+        self._require("regularization", known, f"one of {', '.join(PENALTIES)}")
+        given = _number(self.strength) and 0 <= self.strength < np.inf
+        fits = given and (self.strength > 0) == (self.regularization is not None)
+        self._require("strength", fits, "above 0 with a regularization and 0 without one", "0.0001 with one")
 
     def apply(self, model: Any, data: Any, seed: int, teacher: Any) -> TransformResult:
         if data is None or data.train is None:
@@ -103,12 +128,15 @@ class FineTune(Transform):
     def _train(self, tuned: Any, train: Split, seed: int, teacher: Any) -> dict[str, Any]:
         """Trains in place through a second model, so that `tuned` keeps its own compilation."""
         objective = choose(tuned, train, self.optimizer, self.loss)
-        body, bring_back = for_training(tuned)
+        body, bring_back = for_training(tuned, self.regularization, self.strength)
         trainer = self._trainer(body, train, teacher)
         train, held_out = (train, None) if self.patience is None else self._hold_out(train, seed)
         pack = _packer(tuned)
         batches = ShuffledBatches(train, self.batch_size, self.steps_per_epoch, seed, self.augment, pack)
         rate = self._set_rate(objective, self.epochs * len(batches))
+        at_once = 1 if keras.backend.backend() == "torch" else self.steps_per_execution
+        trainer.compile(**objective.compile, steps_per_execution=at_once)
+        history = self._fit(trainer, batches, held_out and OrderedBatches(held_out, self.batch_size, pack), rate)
         trainer.compile(**objective.compile)
         with zeros_kept(tuned, body) if self.keep_zeros else contextlib.nullcontext():
             history = self._fit(trainer, batches, held_out and OrderedBatches(held_out, self.batch_size, pack), rate)
@@ -147,7 +175,7 @@ class FineTune(Transform):
         trainer = Matching(**ends, name=tuned.name)
         if train.y is None:
             return trainer.teach(teacher)
-        return trainer.teach(teacher, self.teacher_weight, class_like(tuned, train))
+        return trainer.teach(teacher, self.teacher_weight, class_like(tuned, train), self.temperature)
 
     def _hold_out(self, train: Split, seed: int) -> tuple[Split, Split]:
         if len(train) < 2:

@@ -1,14 +1,16 @@
 """What a training run aims at: optimizer, loss and metrics."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import keras
-from keras import tree
+from keras import ops, tree
 
 from paredown.data import Split
 from paredown.data.checks import label_kind, last_activation
 from paredown.errors import DataError, SettingError
+from paredown.gradients import ExampleLoss, own_output_loss, per_example
 from paredown.rebuild import compile_configuration
 
 LEARNING_RATE = 1e-3
@@ -31,13 +33,13 @@ class Objective:
     origin: dict[str, str] = field(default_factory=dict)
 
 
-def choose(model: Any, split: Split, optimizer: str | None, loss: str | None) -> Objective:
+def choose(model: Any, split: Split, optimizer: str | dict | None, loss: str | None) -> Objective:
     """What is given, else what the model was compiled with, else a sensible choice.
 
     Args:
         model: The network; its compile configuration is read, nothing else.
         split: The training data; without labels only the optimizer is chosen.
-        optimizer, loss: Keras names, or None.
+        optimizer, loss: Keras names, or None; the optimizer also as {"class_name": ..., "config": {...}}.
     Raises:
         SettingError: If Keras knows no such optimizer or loss.
         DataError: If there is no label for some output.
@@ -68,6 +70,65 @@ def choose(model: Any, split: Split, optimizer: str | None, loss: str | None) ->
     return Objective(options, origin)
 
 
+def example_loss(model: Any, split: Split) -> ExampleLoss:
+    """The loss of each example on its own, shape (n,): the one that fine-tuning on the same data would choose.
+
+    Args:
+        model: The network.
+        split: The data; without labels the network's own outputs make the loss (`own_output_loss`).
+    Raises:
+        DataError: If there is no label for some output.
+    """
+    if split.y is None:
+        return own_output_loss(model)
+    objective = choose(model, split, None, None)
+    losses = [_unreduced(loss) for loss in _for_each_output(objective.compile["loss"], model)]
+    weights = _for_each_output(objective.compile.get("loss_weights") or 1.0, model)
+
+    def loss(outputs: list, labels: list) -> Any:
+        given = zip(losses, weights, labels, outputs, strict=True)
+        return sum(weight * per_example(of(y, output)) for of, weight, y, output in given if of is not None)
+
+    return loss
+
+
+def _for_each_output(value: Any, model: Any) -> list[Any]:
+    """A setting of `compile` per output of the model: given once for all, in order, or by the outputs' names."""
+    if isinstance(value, dict):
+        return [value.get(name) for name in model.output_names]
+    return list(value) if isinstance(value, list | tuple) else [value] * len(model.outputs)
+
+
+def _unreduced(loss: Any) -> Callable | None:
+    """A loss of Keras, or a function, without the mean over the examples."""
+    known = keras.losses.get(loss)
+    if known is None:
+        return None
+    if isinstance(known, keras.losses.Loss):
+        # Made anew for this use (`compile_configuration`, `_default_losses`): it is nobody else's.
+        known.reduction = None
+        return known
+
+    def function(y: Any, output: Any) -> Any:
+        missing = len(output.shape) - len(y.shape)
+        return known(ops.expand_dims(y, -1) if missing == 1 and output.shape[-1] == 1 else y, output)
+
+    return function
+
+
+def plain_optimizer(optimizer: Any) -> bool:
+    """Whether a setting names an optimizer in plain data, with nothing in it that Keras would import."""
+    if not isinstance(optimizer, dict):
+        return optimizer is None or isinstance(optimizer, str)
+    config = optimizer.get("config", {})
+    return (
+        set(optimizer) <= {"class_name", "config"}
+        and isinstance(optimizer.get("class_name"), str)
+        and isinstance(config, dict)
+        and all(value is None or isinstance(value, bool | int | float | str) for value in config.values())
+    )
+
+
 def loss_name(loss: Any) -> str:
     """A loss, or a structure of losses, in words."""
     names = [getattr(item, "name", None) or getattr(item, "__name__", str(item)) for item in tree.flatten(loss)]
@@ -83,15 +144,15 @@ def _first(*choices: tuple[Any, str]) -> tuple[Any, str]:
     return next((value, origin) for value, origin in choices if value is not None)
 
 
-def _known(module: Any, what: str, name: str | None) -> Any:
+def _known(module: Any, what: str, name: str | dict | None) -> Any:
     if name is None:
         return None
     try:
-        return module.get(name)
-    except ValueError as error:
+        return module.get({"config": {}, **name} if isinstance(name, dict) else name)
+    except (ValueError, TypeError) as error:
+        instead = "adam, or {class_name: SGD, config: {momentum: 0.9}}" if what == "optimizer" else "mean_squared_error"
         raise SettingError(
-            f"{what} must be a name that Keras knows. Received: {what}={name!r} (FineTune). "
-            f"Use e.g. {'adam or sgd' if what == 'optimizer' else 'mean_squared_error'}."
+            f"{what} must be one that Keras knows. Received: {what}={name!r} (FineTune). Use e.g. {instead}."
         ) from error
 
 

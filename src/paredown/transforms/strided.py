@@ -12,6 +12,7 @@ import keras
 
 from paredown.network import Call, Network
 from paredown.rebuild import copied, rebuild
+from paredown.transforms.penalties import penalize_activations, penalize_weights
 
 
 class SlicedConv2D(keras.layers.Conv2D):
@@ -23,21 +24,24 @@ class SlicedConv2D(keras.layers.Conv2D):
         return keras.ops.conv(inputs[:, ::rows, ::columns], kernel, strides=1, padding="valid")
 
 
-def for_training(model: Any) -> tuple[Any, Callable[[], None]]:
+def for_training(model: Any, penalty: str | None = None, strength: float = 0.0) -> tuple[Any, Callable[[], None]]:
     """A network to train in the place of `model`, and what brings its weights back into `model`.
 
+    Args:
+        penalty, strength: What the twin adds to its loss, see `penalties`.
     Returns:
-        (`model` itself, nothing to do) where the fault cannot be met; else a twin without strided 1x1 convolutions
-        and a function that copies all of its variables to `model`.
+        (`model` itself, nothing to do) where the fault cannot be met and nothing is penalized; else a twin without
+        strided 1x1 convolutions and a function that copies all of its variables to `model`.
     """
     calls = list(Network(model).all_calls())
-    if keras.backend.backend() != "tensorflow" or not any(_strided(call.operation) for call in calls):
+    fault = keras.backend.backend() == "tensorflow"
+    if penalty is None and not (fault and any(_strided(call.operation) for call in calls)):
         return model, lambda: None
     made: dict[str, Any] = {}
 
     def remake(call: Call) -> Any:
         layer = call.operation
-        made[call.path] = SlicedConv2D.from_config(layer.get_config()) if _strided(layer) else copied(call)
+        made[call.path] = SlicedConv2D.from_config(layer.get_config()) if fault and _strided(layer) else copied(call)
         return made[call.path]
 
     def bring_back() -> None:
@@ -46,7 +50,9 @@ def for_training(model: Any) -> tuple[Any, Callable[[], None]]:
                 for before, after in zip(call.operation.variables, made[call.path].variables, strict=True):
                     before.assign(after)
 
-    return rebuild(model, remake), bring_back
+    twin = rebuild(model, remake, arguments=penalize_activations(model, penalty, strength), opened=lambda call: True)
+    penalize_weights([layer for layer in made.values() if hasattr(layer, "trainable_variables")], penalty, strength)
+    return twin, bring_back
 
 
 def _strided(layer: Any) -> bool:

@@ -33,9 +33,12 @@ class Progress(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         label = f"{self._label}, epoch {epoch + 1} of {self._epochs}{self._figures}"
         self._advance = self._bar.enter_context(task(label, total=self._steps))
+        self._done = 0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._advance(1)
+        # Told after every execution, which may be of several steps.
+        self._advance(batch + 1 - self._done)
+        self._done = batch + 1
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._bar.close()

@@ -1,0 +1,80 @@
+"""The page of the experiment `criteria`."""
+
+from pathlib import Path
+
+from paredown.experiments import plots
+from paredown.experiments.markdown import table
+from paredown.experiments.rows import grouped, spread, summarized
+
+_FIGURES = ("pruned_accuracy", "tuned_accuracy", "ratio")
+#: Drawn; the table has all.
+_DRAWN = ("random", "l2_norm", "taylor_2019", "fisher", "thinet", "redundancy", "structured_obs")
+
+
+def page(rows: list[dict], folder: Path) -> str:
+    rows = [{**row, "ratio": row["original_macs"] / row["macs"]} for row in rows]
+    sweep = [row for row in rows if row["part"] == "sweep"]
+    protocol = [row for row in rows if row["part"] == "protocol"]
+    return "\n\n".join([*_protocol(protocol), *_sweep(sweep, folder)])
+
+
+def _protocol(rows: list[dict]) -> list[str]:
+    parts = [
+        "## A full epoch",
+        "CIFAR-10, accuracy (%) on the test images before and after one epoch of fine-tuning over "
+        f"{rows[0]['train']:,} training images (batch 128, SGD at 0.01, momentum 0.9, weight decay 5e-4, cosine to 0, "
+        "crop and flip). Every criterion takes the same share of the inner channels of each residual block and hands "
+        "on means (`compensate`); nothing else of the pruner is used. The method named last but one takes all of it: "
+        "`scope='measured'`, `reconstruct=True`, and fine-tuning towards the original's outputs (rate 0.003, "
+        "temperature 4, weight 0.95). *From scratch* has its shape and random weights, trained for the same epoch at "
+        "0.1. Nothing but those training images was looked at.",
+    ]
+    for (network, factor), group in grouped(rows, "network", "factor").items():
+        found = summarized(group, ("method",), _FIGURES)
+        cells = [
+            [
+                row["method"],
+                f"{row['ratio']:.2f}",
+                f"{row['pruned_accuracy']:.2f}",
+                f"{row['tuned_accuracy']:.2f}",
+                row["count"],
+            ]
+            for row in found
+        ]
+        before = spread(group, "original_accuracy")
+        columns = ("method", "times fewer MACs", "pruned (%)", "fine-tuned (%)", "seeds")
+        parts += [f"### {network}, {factor} × fewer MACs; the original {before:.2f} %", table(columns, cells)]
+    return parts
+
+
+def _sweep(rows: list[dict], folder: Path) -> list[str]:
+    steps, test = rows[0]["steps"], rows[0]["test"]
+    parts = [
+        "## Every criterion, five budgets",
+        f"ResNet-20, accuracy (%) on {test:,} test images, mean ± standard deviation over "
+        f"{len({row['seed'] for row in rows})} seeds (calibration sample, fine-tuning, random scores). Inner channels, "
+        "the same share of each block. *Compensated*: means handed on. *Refitted*: `reconstruct=True`. *Tuned*: the "
+        f"refitted network after {steps} steps of 128 images towards the original's outputs; so short that it tells "
+        "starting points apart, not what training can reach.",
+    ]
+    figure, panels = plots.axes(
+        ["times fewer MACs"] * 3, "accuracy on test images (%)", ["compensated", "refitted", "refitted, then tuned"]
+    )
+    drawn = [row for row in rows if row["method"] in _DRAWN]
+    for panel, name in zip(panels, ("compensated_accuracy", "refitted_accuracy", "tuned_accuracy"), strict=True):
+        plots.lines(panel, drawn, "factor", name, "method")
+    for panel in panels[:2]:
+        panel.get_legend().remove()
+    parts.append(plots.save(figure, folder, "criteria-accuracy", "Accuracy over the MAC budget for seven criteria"))
+    factors = list(dict.fromkeys(row["factor"] for row in rows))
+    for name, heading in (
+        ("compensated_accuracy", "Compensated"),
+        ("refitted_accuracy", "Refitted"),
+        ("tuned_accuracy", "Refitted, then tuned"),
+    ):
+        cells = [
+            [method, *(f"{spread((r for r in group if r['factor'] == factor), name):.1f}" for factor in factors)]
+            for (method,), group in grouped(rows, "method").items()
+        ]
+        parts += [f"### {heading}", table(("criterion", *(f"{factor} ×" for factor in factors)), cells)]
+    return parts
