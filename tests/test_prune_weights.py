@@ -183,14 +183,15 @@ def test_a_constraint_of_the_network_holds_beside_the_zeros():
     assert type(tuned.layers[-1].kernel.constraint) is keras.constraints.NonNeg
 
 
-def test_strided_pointwise_convolutions_keep_their_zeros():
-    """They are trained through a twin of the network."""
+@pytest.mark.parametrize("penalty", [{}, {"regularization": "l1_activations", "strength": 1e-3}])
+def test_strided_pointwise_convolutions_keep_their_zeros(penalty):
+    """They are trained through a twin of the network; so is what has a penalty."""
     image = keras.Input((8, 8, 3))
     x = layers.Conv2D(8, 1, strides=2, name="pointwise")(image)
     model = keras.Model(image, layers.Dense(2)(layers.GlobalAveragePooling2D()(x)))
     x = np.random.default_rng(1).normal(size=(32, 8, 8, 3)).astype("float32")
     pruned = PruneWeights(sparsity=0.5)(model).model
-    tuned = FineTune(keep_zeros=True, learning_rate=0.1)(pruned, Data((x, x.mean((1, 2))[:, :2]))).model
+    tuned = FineTune(keep_zeros=True, learning_rate=0.1, **penalty)(pruned, Data((x, x.mean((1, 2))[:, :2]))).model
     before, after = (np.asarray(m.get_layer("pointwise").kernel) for m in (pruned, tuned))
     assert np.array_equal(before == 0, after == 0)
     assert not np.array_equal(before, after)

@@ -136,8 +136,6 @@ class FineTune(Transform):
         rate = self._set_rate(objective, self.epochs * len(batches))
         at_once = 1 if keras.backend.backend() == "torch" else self.steps_per_execution
         trainer.compile(**objective.compile, steps_per_execution=at_once)
-        history = self._fit(trainer, batches, held_out and OrderedBatches(held_out, self.batch_size, pack), rate)
-        trainer.compile(**objective.compile)
         with zeros_kept(tuned, body) if self.keep_zeros else contextlib.nullcontext():
             history = self._fit(trainer, batches, held_out and OrderedBatches(held_out, self.batch_size, pack), rate)
         bring_back()
