@@ -161,6 +161,7 @@ def _accuracy(rows: list[dict], folder: Path) -> str:
     for panel, name in zip(panels, ("pruned_percent", "tuned_percent"), strict=True):
         plots.lines(panel, [row for row in rows if "n:m" not in row["variant"]], "density", name, by="variant")
         _over_density(panel)
+    panels[1].get_legend().remove()
     cells = [
         (variant, f"{density:g}", f"{spread(group, 'pruned_percent'):.1f}", f"{spread(group, 'tuned_percent'):.1f}")
         for (variant, density), group in grouped(rows, "variant", "density").items()
@@ -210,5 +211,7 @@ def _logarithmic(panel: Any) -> None:
 
 def _over_density(panel: Any) -> None:
     panel.set(xscale="log")
-    panel.set_xticks(TICKS, [f"{density:g}" for density in TICKS])
+    low, high = panel.dataLim.intervalx
+    shown = [density for density in TICKS if low / 1.5 <= density <= high * 1.5]
+    panel.set_xticks(shown, [f"{density:g}" for density in shown])
     panel.set_xticks([], minor=True)
