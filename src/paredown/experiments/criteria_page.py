@@ -24,7 +24,7 @@ def _protocol(rows: list[dict]) -> list[str]:
         "CIFAR-10, accuracy (%) on the test images before and after one epoch of fine-tuning over "
         f"{rows[0]['train']:,} training images (batch 128, SGD at 0.01, momentum 0.9, weight decay 5e-4, cosine to 0, "
         "crop and flip). Every criterion takes the same share of the inner channels of each residual block and hands "
-        "on means (`compensate`); nothing else of the pruner is used. The first row takes all of it: structured OBS with "
+        "on means (`compensate`); nothing else of the pruner is used. The first row takes all of it: structured OBS, "
         "`scope='measured'`, `reconstruct=True`, and fine-tuning towards the original's outputs (rate 0.003, "
         "temperature 4, weight 0.95). *From scratch* has its shape and random weights, trained for the same epoch at "
         "0.1. Nothing but those training images was looked at.",
