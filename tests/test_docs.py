@@ -4,6 +4,7 @@ import importlib
 import re
 from pathlib import Path
 
+import keras
 import pytest
 import yaml
 
@@ -12,6 +13,7 @@ from paredown.criteria import CRITERIA
 from paredown.demo import recipe
 from paredown.experiments import EXPERIMENTS
 from paredown.experiments.experiment import run_experiment
+from paredown.sparse import METHODS
 
 ROOT = Path(__file__).parent.parent
 RESULTS = sorted((ROOT / "docs" / "results").glob("*.md"))
@@ -98,3 +100,18 @@ def test_pages_of_results_name_commands_that_exist(path):
     assert scripts or commands, "the page does not say what made it"
     assert [script for script in scripts if not (ROOT / script).exists()] == []
     assert [name for name in commands if name not in EXPERIMENTS] == []
+
+
+def test_the_page_of_single_weights(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = ROOT / "docs" / "weights.md"
+    image = keras.Input((28, 28, 1))
+    x = keras.layers.Conv2D(4, 5, strides=3, activation="relu")(image)
+    scores = keras.layers.Dense(10, activation="softmax")(keras.layers.Flatten()(x))
+    names = {"model": keras.Model(image, scores)}
+    for block in blocks(page, "python"):
+        exec(compile(block, "weights.md", "exec"), names)
+    assert (tmp_path / "small.tflite").is_file()
+    assert len(names["recipe"].transforms) == 10
+    text = page.read_text(encoding="utf-8")
+    assert all(f"| `{method}` |" in text for method in METHODS)

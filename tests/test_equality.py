@@ -22,10 +22,11 @@ from paredown.rebuild import rebuild
 from paredown.transforms.prune_channels import PruneChannels
 
 SETTINGS = {
-    "l1": PruneChannels(criterion="l1_norm", sparsity=0.3),
-    "random": PruneChannels(criterion="random", sparsity=0.5),
-    "apoz": PruneChannels(criterion="apoz", sparsity=0.3, scope="global"),
+    "l1": PruneChannels(criterion="l1_norm", sparsity=0.3, compensate=False),
+    "random": PruneChannels(criterion="random", sparsity=0.5, compensate=False),
+    "apoz": PruneChannels(criterion="apoz", sparsity=0.3, scope="global", compensate=False),
 }
+REFITTED = PruneChannels(criterion="structured_obs", sparsity=0.3, reconstruct=True)
 #: bfloat16 has 8 bits: sums of fewer terms round differently.
 TOLERANCES = {"mixed_precision": 0.03}
 
@@ -89,6 +90,17 @@ def test_pruned_equals_masked(case, settings):
     for path in channels.outputs.keys() - channels.inside:
         assert layer_at(result.model, path).name == layer_at(model, path).name
         assert layer_at(result.model, path).trainable == layer_at(model, path).trainable
+
+
+def test_refitted_equals_its_reference_masked(case):
+    name, model, inputs, shape, data = case
+    before = _state(model)
+    result = REFITTED(model, data, seed=3)
+    _assert_same_state(before, _state(model))
+    reference = result.reference or model
+    assert_pruned_equals_masked(reference, result, inputs, TOLERANCES.get(name, 1e-5))
+    assert_counts_fit(model, result, shape)
+    assert_nothing_silent(model, result)
 
 
 def test_result_saves_and_loads_with_plain_keras(case, tmp_path):

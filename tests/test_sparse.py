@@ -48,9 +48,9 @@ def test_a_layer_is_its_patches_times_its_matrices(name):
     (kernel,), skipped = kernels(Network(model))
     assert skipped == {}
     matrices = kernel.split(kernel.value())
-    patches = np.asarray(Patches(kernel)(x))
+    patches = keras.ops.convert_to_numpy(Patches(kernel)(x))
     outputs = np.einsum("pgn,gno->pgo", patches, matrices).reshape(len(patches), -1)
-    expected = np.asarray(model(x) - kernel.layer.bias).reshape(len(patches), -1)
+    expected = keras.ops.convert_to_numpy(model(x) - kernel.layer.bias).reshape(len(patches), -1)
     np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -75,10 +75,10 @@ def test_the_quadratic_form_is_the_measured_output_error(name):
     model, x = built(name)
     (kernel,), _ = kernels(Network(model))
     (hessian,) = hessians(Network(model), [kernel], Data(x).calibration, batch_size=2).values()
-    before, outputs = kernel.split(kernel.value()), np.asarray(model(x))
+    before, outputs = kernel.split(kernel.value()), keras.ops.convert_to_numpy(model(x))
     after = before * RNG.choice([0.0, 1.0], before.shape).astype("float32")
     kernel.variable(kernel.layer).assign(kernel.join(after))
-    measured = np.square(np.asarray(model(x), "float64") - outputs).sum() / len(x)
+    measured = np.square(keras.ops.convert_to_numpy(model(x)).astype("float64") - outputs).sum() / len(x)
     (block,) = hessian.blocks
     assert output_error(before, after, block) == pytest.approx(measured, rel=1e-3)
     (diagonal,) = hessians(Network(model), [kernel], Data(x).calibration, 2, whole=False).values()

@@ -29,11 +29,14 @@ def _tensorflow(function: Callable, model: Any) -> Callable:
     import tensorflow as tf
 
     traced: list[Callable] = []
+    fixed = any(tensor.shape[0] is not None for tensor in model.inputs)
 
     def call(*args):
         if not traced:
-            # An open batch size, so that a last batch of fewer rows is not traced again.
-            specs = tree.map_structure(lambda a: tf.TensorSpec((None, *a.shape[1:]), a.dtype), args)
+            # An open batch size, so that a last batch of fewer rows is not traced again; unless the network fixes it.
+            specs = tree.map_structure(
+                lambda a: tf.TensorSpec((a.shape[0] if fixed else None, *a.shape[1:]), a.dtype), args
+            )
             traced.append(tf.function(function, input_signature=specs, autograph=False))
         return traced[0](*args)
 

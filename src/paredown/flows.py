@@ -184,13 +184,6 @@ def pins(reason: str) -> Callable:
     return flow
 
 
-def fill(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
-    """A constant in the shape of its input, which must keep that shape."""
-    for given in flows:
-        trace.pin(given.labels, f"{call.path} takes its shape")
-    return constant_flows(call)
-
-
 def elementwise(call: Call, flows: list[Flow], trace: Trace) -> list[Flow]:
     """One output element from one input element; the rest is what the layer itself makes of it."""
     if mixes(call.operation):

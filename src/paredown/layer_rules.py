@@ -255,7 +255,6 @@ OPERATIONS: dict[str, Rule] = {
     "DepthToSpace": Rule(moves.blocks),
     "SpaceToDepth": Rule(moves.blocks),
     "Pad": Rule(f.pad),
-    **{name: Rule(f.fill) for name in ("ZerosLike", "OnesLike")},
     "Mean": Rule(f.reduce),
     "Max": Rule(f.reduce),
     "Amax": Rule(f.reduce),

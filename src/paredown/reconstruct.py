@@ -26,7 +26,7 @@ from paredown.narrow import removed_channels, removed_inside
 from paredown.network import Call, Network
 from paredown.patches import LinearLayer, known_shape, why_not_linear
 from paredown.rebuild import rebuild
-from paredown.side_by_side import Pair, SideBySide
+from paredown.side_by_side import Pair, SideBySide, twins
 from paredown.sinks import Sink, Sinks
 
 #: How strongly weights are held where they were, as shares of the inputs' mean variance. What does best on rows that
@@ -72,7 +72,7 @@ def refit(
         batch_size: Examples per step.
     """
     copy = rebuild(model)
-    made = {call.path: call.operation for call in Network(copy).all_calls()}
+    made = twins(channels.network, Network(copy))
     refitter = _Refitter(channels, keep, made, least_squares, np.random.default_rng(seed))
     batches = [channels.network.cast_inputs(inputs) for inputs in columns(split, batch_size)]
     refitter.both.run(batches, refitter.meet, "Refit")

@@ -19,6 +19,7 @@ from paredown.network import Network
 from paredown.patches import LinearLayer
 from paredown.progress import task
 from paredown.rebuild import rebuild
+from paredown.side_by_side import twins
 from paredown.sinks import Sinks
 from paredown.surgeon import RIDGE
 
@@ -81,7 +82,7 @@ class _Trial:
     def __init__(self, channels: Channels, consumers: dict[str, Consumer], split: Split, refit: bool):
         self._channels, self._consumers, self._refit = channels, consumers, refit
         self._copy = Network(rebuild(channels.network.model))
-        self._made = {call.path: call.operation for call in self._copy.all_calls()}
+        self._made = twins(channels.network, self._copy)
         self._calls = {call.path: call for call in channels.network.all_calls()}
         self._sinks = Sinks(channels.network, self._made)
         self._batches = list(columns(split, 256))

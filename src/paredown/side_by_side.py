@@ -17,6 +17,15 @@ from paredown.network import Call, Network
 from paredown.progress import task
 
 
+def twins(network: Network, copy: Network) -> dict[str, Any]:
+    """Path in a network -> the operation in a copy of it.
+
+    Operations inside custom layers get new names at every look, so that the order counts, not the paths.
+    """
+    pairs = zip(network.all_calls(), copy.all_calls(), strict=True)
+    return {call.path: twin.operation for call, twin in pairs}
+
+
 class Pair:
     """One tensor in both networks, batch by batch; `after is before` as long as nothing differs."""
 

@@ -10,7 +10,12 @@ from importlib import import_module
 from paredown.experiments.experiment import Experiment
 
 #: Name on the command line (and of the page) -> module of this package that ends in EXPERIMENT.
-MODULES: dict[str, str] = {"fc-sum": "fc_sum", "autoencoder": "autoencoder", "criteria": "criteria"}
+MODULES: dict[str, str] = {
+    "fc-sum": "fc_sum",
+    "autoencoder": "autoencoder",
+    "criteria": "criteria",
+    "sparse-weights": "sparse_weights",
+}
 
 
 class _Experiments(Mapping[str, Experiment]):

@@ -51,7 +51,7 @@ def cases(quick: bool) -> list[dict]:
     if quick:
         size = {"train": 256, "test": 128, "epochs": 1, "max_cycles": 1}
         return [{"variant": name, "seed": 0, **size} for name in ("vanilla", "activation probability")]
-    size = {"train": 12_000, "test": 10_000, "epochs": 3, "max_cycles": 5}
+    size = {"train": 10_000, "test": 10_000, "epochs": 3, "max_cycles": 5}
     return [{"variant": name, "seed": seed, **size} for name in (*VARIANTS, OBS) for seed in range(3)]
 
 

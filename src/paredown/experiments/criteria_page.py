@@ -24,7 +24,7 @@ def _protocol(rows: list[dict]) -> list[str]:
         "CIFAR-10, accuracy (%) on the test images before and after one epoch of fine-tuning over "
         f"{rows[0]['train']:,} training images (batch 128, SGD at 0.01, momentum 0.9, weight decay 5e-4, cosine to 0, "
         "crop and flip). Every criterion takes the same share of the inner channels of each residual block and hands "
-        "on means (`compensate`); nothing else of the pruner is used. The method named last but one takes all of it: "
+        "on means (`compensate`); nothing else of the pruner is used. The first row takes all of it: structured OBS, "
         "`scope='measured'`, `reconstruct=True`, and fine-tuning towards the original's outputs (rate 0.003, "
         "temperature 4, weight 0.95). *From scratch* has its shape and random weights, trained for the same epoch at "
         "0.1. Nothing but those training images was looked at.",
@@ -48,33 +48,20 @@ def _protocol(rows: list[dict]) -> list[str]:
 
 
 def _sweep(rows: list[dict], folder: Path) -> list[str]:
-    steps, test = rows[0]["steps"], rows[0]["test"]
+    factors = list(dict.fromkeys(row["factor"] for row in rows))
     parts = [
         "## Every criterion, five budgets",
-        f"ResNet-20, accuracy (%) on {test:,} test images, mean ± standard deviation over "
-        f"{len({row['seed'] for row in rows})} seeds (calibration sample, fine-tuning, random scores). Inner channels, "
-        "the same share of each block. *Compensated*: means handed on. *Refitted*: `reconstruct=True`. *Tuned*: the "
-        f"refitted network after {steps} steps of 128 images towards the original's outputs; so short that it tells "
-        "starting points apart, not what training can reach.",
+        f"ResNet-20, refitted (`reconstruct=True` on {rows[0]['examples']} images), not fine-tuned: accuracy (%) on "
+        f"{rows[0]['test']:,} test images, mean ± standard deviation over {len({row['seed'] for row in rows})} seeds "
+        "(the sample that is looked at, random scores). The same share of the inner channels of each block. The "
+        f"original scores {spread(rows, 'original_accuracy'):.1f} on these images.",
     ]
-    figure, panels = plots.axes(
-        ["times fewer MACs"] * 3, "accuracy on test images (%)", ["compensated", "refitted", "refitted, then tuned"]
-    )
-    drawn = [row for row in rows if row["method"] in _DRAWN]
-    for panel, name in zip(panels, ("compensated_accuracy", "refitted_accuracy", "tuned_accuracy"), strict=True):
-        plots.lines(panel, drawn, "factor", name, "method")
-    for panel in panels[:2]:
-        panel.get_legend().remove()
+    figure, panel = plots.axes("times fewer MACs", "accuracy on test images (%)")
+    drawn = [{**row, "criterion": row["method"]} for row in rows if row["method"] in _DRAWN]
+    plots.lines(panel, drawn, "factor", "pruned_accuracy", "criterion")
     parts.append(plots.save(figure, folder, "criteria-accuracy", "Accuracy over the MAC budget for seven criteria"))
-    factors = list(dict.fromkeys(row["factor"] for row in rows))
-    for name, heading in (
-        ("compensated_accuracy", "Compensated"),
-        ("refitted_accuracy", "Refitted"),
-        ("tuned_accuracy", "Refitted, then tuned"),
-    ):
-        cells = [
-            [method, *(f"{spread((r for r in group if r['factor'] == factor), name):.1f}" for factor in factors)]
-            for (method,), group in grouped(rows, "method").items()
-        ]
-        parts += [f"### {heading}", table(("criterion", *(f"{factor} ×" for factor in factors)), cells)]
-    return parts
+    cells = [
+        [method, *(f"{spread((r for r in group if r['factor'] == f), 'pruned_accuracy'):.1f}" for f in factors)]
+        for (method,), group in grouped(rows, "method").items()
+    ]
+    return [*parts, table(("criterion", *(f"{factor} ×" for factor in factors)), cells)]

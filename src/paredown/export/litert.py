@@ -102,7 +102,7 @@ def export_litert(
 def _only_float(sparse: bool, quantization: str | None) -> None:
     if sparse and quantization is not None:
         raise SettingError(
-            "sparse storage is for float32: LiteRT computes sparse layers of quantized files wrongly, without a word. "
+            "sparse storage is for float32: quantized files with it do not load, or silently compute wrong numbers. "
             f"Received: sparse=True with quantization={quantization!r}. Leave one of them out."
         )
 

@@ -152,7 +152,8 @@ def refitted(weights: np.ndarray, hessian: np.ndarray, gone: np.ndarray) -> np.n
     for group, output in np.argwhere(gone.any(1) & ~gone.all(1)):
         stays = np.flatnonzero(~gone[group, :, output])
         inner = hessian[group][np.ix_(stays, stays)]
-        result[group, stays, output] = scipy.linalg.solve(inner, wanted[group, stays, output], assume_a="pos")
+        factor = scipy.linalg.cho_factor(inner, overwrite_a=True, check_finite=False)
+        result[group, stays, output] = scipy.linalg.cho_solve(factor, wanted[group, stays, output], check_finite=False)
     return result
 
 

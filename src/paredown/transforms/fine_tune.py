@@ -60,6 +60,9 @@ class FineTune(Transform):
         strength: Above 0 where `regularization` is given.
         steps_per_execution: Steps that run in one go: the same result, sooner for small networks. A loss that is no
             number is noticed after them. PyTorch knows one only.
+        frozen_statistics: BatchNormalization keeps its statistics and normalizes with them during training as at
+            inference. For short fine-tuning of refitted networks (`PruneChannels(reconstruct=True)`): their statistics
+            fit their weights, and a batch's own would shift every layer at the first step.
         keep_zeros: Weights of kernels that are exactly zero, as `PruneWeights` leaves them, stay zero.
     Source:
         Hinton et al. 2015, arXiv:1503.02531, section 2 (`teacher_weight`, `temperature`);
@@ -84,6 +87,7 @@ class FineTune(Transform):
     strength: float = 0.0
     steps_per_execution: int = 1
     keep_zeros: bool = False
+    frozen_statistics: bool = False
 
     def __post_init__(self):
         for name in ("epochs", "batch_size", "patience", "steps_per_epoch", "steps_per_execution"):
@@ -94,7 +98,8 @@ class FineTune(Transform):
         self._require("learning_rate", rate is None or (_number(rate) and 0 < rate < np.inf), "above 0", "0.001")
         self._require("holdout", _number(self.holdout) and 0 < self.holdout < 1, "in (0, 1)", "0.1")
         self._require("teacher_weight", _number(self.teacher_weight) and 0 <= self.teacher_weight < 1, "in [0, 1)")
-        self._require("keep_zeros", isinstance(self.keep_zeros, bool), "true or false")
+        for name in ("keep_zeros", "frozen_statistics"):
+            self._require(name, isinstance(getattr(self, name), bool), "true or false")
         hot = _number(self.temperature) and 0 < self.temperature < np.inf
         self._require("temperature", hot, "above 0", "4")
         self._require("augment", self.augment in AUGMENT, f"one of {', '.join(AUGMENT)}")
@@ -128,7 +133,7 @@ class FineTune(Transform):
     def _train(self, tuned: Any, train: Split, seed: int, teacher: Any) -> dict[str, Any]:
         """Trains in place through a second model, so that `tuned` keeps its own compilation."""
         objective = choose(tuned, train, self.optimizer, self.loss)
-        body, bring_back = for_training(tuned, self.regularization, self.strength)
+        body, bring_back = for_training(tuned, self.regularization, self.strength, self.frozen_statistics)
         trainer = self._trainer(body, train, teacher)
         train, held_out = (train, None) if self.patience is None else self._hold_out(train, seed)
         pack = _packer(tuned)
@@ -136,8 +141,6 @@ class FineTune(Transform):
         rate = self._set_rate(objective, self.epochs * len(batches))
         at_once = 1 if keras.backend.backend() == "torch" else self.steps_per_execution
         trainer.compile(**objective.compile, steps_per_execution=at_once)
-        history = self._fit(trainer, batches, held_out and OrderedBatches(held_out, self.batch_size, pack), rate)
-        trainer.compile(**objective.compile)
         with zeros_kept(tuned, body) if self.keep_zeros else contextlib.nullcontext():
             history = self._fit(trainer, batches, held_out and OrderedBatches(held_out, self.batch_size, pack), rate)
         bring_back()

@@ -22,7 +22,8 @@ class StayZero:
         self._zero, self._own = ops.equal(start, 0), own
 
     def __call__(self, value: Any) -> Any:
-        value = value if self._own is None else self._own(value)
+        # The optimizer gives the variable itself, which not every backend's operations take.
+        value = ops.convert_to_tensor(value if self._own is None else self._own(value))
         return ops.where(self._zero, ops.zeros_like(value), value)
 
 

@@ -141,7 +141,8 @@ class PruneChannels(Transform):
                 refitted = self._refitted(channels, keep, moments.split, data.input_shape, seed)
             skips += tuple(Skip(path, f"not refitted: it {why}") for path, why in refitted.skipped.items())
             log, reference = {"refit_errors": refitted.errors}, refitted.model
-        narrowed = narrow(model if reference is None else reference, channels, keep)
+        # Operations inside custom layers get new names at every look: each network is narrowed by its own channels.
+        narrowed = narrow(model, channels, keep) if reference is None else narrow(reference, Channels(reference), keep)
         return TransformResult(narrowed, changes, skips, removed, inside, log, reference)
 
     def prove(self, model: Any, result: TransformResult, inputs: Sequence[np.ndarray]) -> tuple[Check, ...]:

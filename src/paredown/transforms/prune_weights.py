@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import keras
 import numpy as np
 
 from paredown.checks import Check
@@ -215,5 +216,5 @@ def _changed_elsewhere(network: Network, layers: dict[str, Any], treated: list[K
     for path, layer in {call.path: call.operation for call in network.all_calls() if call.is_layer}.items():
         for old, new in zip(layer.weights, layers[path].weights, strict=True):
             if (path, old.name) not in names:
-                differ += int((np.asarray(old) != np.asarray(new)).sum())
+                differ += int((keras.ops.convert_to_numpy(old) != keras.ops.convert_to_numpy(new)).sum())
     return float(differ)

@@ -24,24 +24,39 @@ class SlicedConv2D(keras.layers.Conv2D):
         return keras.ops.conv(inputs[:, ::rows, ::columns], kernel, strides=1, padding="valid")
 
 
-def for_training(model: Any, penalty: str | None = None, strength: float = 0.0) -> tuple[Any, Callable[[], None]]:
+class FrozenBatchNormalization(keras.layers.BatchNormalization):
+    """Normalizes with the statistics that it has, in training too; gamma and beta learn."""
+
+    def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
+        return super().call(inputs, training=False, mask=mask)
+
+
+def for_training(
+    model: Any, penalty: str | None = None, strength: float = 0.0, frozen_statistics: bool = False
+) -> tuple[Any, Callable[[], None]]:
     """A network to train in the place of `model`, and what brings its weights back into `model`.
 
     Args:
         penalty, strength: What the twin adds to its loss, see `penalties`.
+        frozen_statistics: Whether its BatchNormalization keeps its statistics.
     Returns:
-        (`model` itself, nothing to do) where the fault cannot be met and nothing is penalized; else a twin without
-        strided 1x1 convolutions and a function that copies all of its variables to `model`.
+        (`model` itself, nothing to do) where the fault cannot be met and nothing else is asked for; else a twin
+        without strided 1x1 convolutions and a function that copies all of its variables to `model`.
     """
     calls = list(Network(model).all_calls())
     fault = keras.backend.backend() == "tensorflow"
-    if penalty is None and not (fault and any(_strided(call.operation) for call in calls)):
+    if penalty is None and not frozen_statistics and not (fault and any(_strided(call.operation) for call in calls)):
         return model, lambda: None
     made: dict[str, Any] = {}
 
     def remake(call: Call) -> Any:
-        layer = call.operation
-        made[call.path] = SlicedConv2D.from_config(layer.get_config()) if fault and _strided(layer) else copied(call)
+        layer, config = call.operation, call.operation.get_config()
+        if fault and _strided(layer):
+            made[call.path] = SlicedConv2D.from_config(config)
+        elif frozen_statistics and type(layer) is keras.layers.BatchNormalization:
+            made[call.path] = FrozenBatchNormalization.from_config(config)
+        else:
+            made[call.path] = copied(call)
         return made[call.path]
 
     def bring_back() -> None:
