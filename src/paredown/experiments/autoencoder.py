@@ -30,7 +30,7 @@ PICTURED = 8
 
 COUNT = {"criterion": "activation_count", "threshold": 0.0}
 OUTLIERS = {"criterion": "outliers", "threshold": -2.0}
-PROBABILITY = {"criterion": "activation_probability", "threshold": 0.1}
+PROBABILITY = {"criterion": "activation_probability", "threshold": 0.25}
 L1 = {"regularization": "l1_activations", "strength": 1e-3}
 DISTORTED = {"distortion": 0.25, "patience": 2}
 
@@ -50,7 +50,7 @@ OBS = "structured OBS"
 def cases(quick: bool) -> list[dict]:
     if quick:
         size = {"train": 256, "test": 128, "epochs": 1, "max_cycles": 1}
-        return [{"variant": name, "seed": 0, **size} for name in ("vanilla", "activation probability")]
+        return [{"variant": name, "seed": 0, **size} for name in ("activation probability",)]
     size = {"train": 10_000, "test": 10_000, "epochs": 3, "max_cycles": 5}
     return [{"variant": name, "seed": seed, **size} for name in (*VARIANTS, OBS) for seed in range(3)]
 
@@ -192,7 +192,11 @@ def _said(flat: list[dict]) -> str:
     )
     return told + (
         f"{list(FLOOR)} channels hold as many numbers as the image in every layer, which is enough for a lossless "
-        "linear code. ReLU and one layer of 3x3 on the way there and back make less of it."
+        "linear code. ReLU and one layer of 3x3 on the way there and back make less of it.\n\n"
+        "Counting finds little here because of BatchNormalization: it shifts and scales each channel so that part of "
+        "it is above zero, whatever the weights before it: neither distorted weights nor a penalty on weights or "
+        "activations silences a channel altogether. How often a channel is active still differs, and that is what "
+        "activation probability prunes by."
     )
 
 
