@@ -391,3 +391,27 @@ def test_progress_says_epoch_and_figures(digits):
     assert shown[0][0] == "Fine-tune, epoch 1 of 2"
     assert shown[1][0].startswith("Fine-tune, epoch 2 of 2 (")
     assert "accuracy 0." in shown[1][0]
+
+
+def test_the_temperature_softens_what_the_teacher_says(digits):
+    model, teacher = network("linear"), network("linear", seed=9)
+    model.get_layer("norm").trainable = False  # In training mode it would not normalize as the teacher does.
+    one_step = {"steps_per_epoch": 1, "batch_size": 200}
+    x, _ = digits.train.rows(np.arange(200))
+    hot = FineTune(teacher_weight=0.5, temperature=4.0, **one_step)
+    seen = hot(model, Data(train=(x, digits.train.y[:200])), teacher=teacher).log["history"]["loss"][0]
+    plain = FineTune(**one_step)(model, Data(train=(x, digits.train.y[:200]))).log["history"]["loss"][0]
+    expected, got = (scipy.special.log_softmax(np.array(m(x, training=False)) / 4, -1) for m in (teacher, model))
+    divergence = 4**2 * (np.exp(expected) * (expected - got)).sum(-1).mean()
+    assert seen == pytest.approx(0.5 * plain + 0.5 * divergence, rel=1e-3)
+
+
+def test_frozen_statistics_stay_and_gamma_learns(digits):
+    model = network()
+    frozen = FineTune(epochs=1, frozen_statistics=True)(model, digits).model.get_layer("norm")
+    free = FineTune(epochs=1)(model, digits).model.get_layer("norm")
+    before = model.get_layer("norm")
+    assert type(frozen) is layers.BatchNormalization
+    for name, stays in (("moving_mean", True), ("moving_variance", True), ("gamma", False), ("beta", False)):
+        assert np.array_equal(*(np.array(getattr(layer, name)) for layer in (before, frozen))) is stays
+        assert not np.array_equal(*(np.array(getattr(layer, name)) for layer in (before, free)))

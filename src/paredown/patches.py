@@ -41,7 +41,7 @@ def known_shape(call: Any, x: Any) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Lattice:
-    """Some of a tensor's positions: every `step`-th along each axis, from `first` on. All of them by default."""
+    """Some of a tensor's positions: every `step`-th along each axis, from `first` on."""
 
     first: tuple[int, ...]
     step: tuple[int, ...]
