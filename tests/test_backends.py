@@ -33,7 +33,7 @@ PARTS = {
         "test_fine_tune.py::test_labels_and_teacher_together",
         "test_sparse.py::test_a_layer_is_its_patches_times_its_matrices",
         "test_prune_weights.py::test_zeros_survive_training_to_the_bit[adamw]",
-        "test_strided.py::test_what_is_learned_comes_back_under_the_networks_own_layers",
+        "test_twin.py::test_what_is_learned_comes_back_under_the_networks_own_layers",
     ],
 }
 

@@ -20,7 +20,7 @@ from paredown.transforms.keep_zeros import zeros_kept
 from paredown.transforms.matching import Matching
 from paredown.transforms.objective import Objective, choose, class_like, loss_name, plain_optimizer
 from paredown.transforms.penalties import PENALTIES
-from paredown.transforms.strided import for_training
+from paredown.transforms.twin import for_training
 from paredown.transforms.watch import Epochs, FiniteLoss, Progress
 
 SCHEDULES = ("constant", "cosine")

@@ -1,6 +1,6 @@
 """What a training run may push towards zero beside its loss; nothing of it stays in the trained network.
 
-A penalty is `strength` times a sum that the training twin of a network adds to its loss (see `strided.for_training`):
+A penalty is `strength` times a sum that the training twin of a network adds to its loss (see `twin.for_training`):
 a regularizer on the twin's variables, or a layer in front of the readers of hidden activations.
 """
 

@@ -1,8 +1,9 @@
-"""Training around a fault of TensorFlow: the gradient of a 1x1 convolution with strides writes past its memory.
+"""The twin that is trained in a network's place: penalties, frozen statistics, and a way around a fault of TensorFlow.
 
-Seen with TensorFlow 2.21's oneDNN kernels on x86: training any network that holds one (every ResNet's projection
-shortcut) ends sooner or later in "free(): invalid size". Taking every s-th position first and then convolving with
-stride 1 gives the same outputs and gradients, and does not reach the faulty kernel.
+The gradient of TensorFlow's 1x1 convolution with strides writes past its memory. Seen with TensorFlow 2.21's oneDNN
+kernels on x86: training any network that holds one (every ResNet's projection shortcut) ends sooner or later in
+"free(): invalid size". Taking every s-th position first and then convolving with stride 1 gives the same outputs and
+gradients, and does not reach the faulty kernel.
 """
 
 from collections.abc import Callable

@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 from paredown import Data, FineTune
-from paredown.transforms.strided import SlicedConv2D, for_training
+from paredown.transforms.twin import SlicedConv2D, for_training
 
 ON_TENSORFLOW = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the fault is TensorFlow's alone")
 
