@@ -2,7 +2,7 @@
 
 Two parts. The *protocol* fine-tunes for one epoch over 10,000 images and scores all test images, with the criteria
 that other tools have too. The *sweep* takes ResNet-20 through every criterion and five budgets, with a fine-tuning of
-a few steps.
+a few steps at one of them.
 """
 
 from functools import cache
@@ -22,16 +22,16 @@ from paredown.transforms import FineTune, PruneChannels
 
 #: The training images that anything may look at, and the test images of the sweep.
 TRAIN, SWEEP_TEST = 10_000, 1_000
-#: Training images that criteria look at.
-CALIBRATION = 2048
+#: Training images that criteria look at, in the protocol and in the sweep.
+CALIBRATION, SWEEP_CALIBRATION = 2048, 512
 #: Times fewer MACs.
 FACTORS = (1.3, 1.6, 2.1, 2.57, 3.5)
 #: What the protocol compares; a case of ResNet-56 takes minutes: one seed there.
 PLAIN = ("random", "l1_norm", "l2_norm", "batch_norm_scale", "taylor_2019", "fisher")
 FEW = ("random", "l1_norm", "taylor_2019", "fisher")
 BEST, SCRATCH, REFITTED = "structured_obs, measured, refitted, distilled", "from scratch", ", refitted"
-#: Steps of the sweep's fine-tuning.
-SWEEP_STEPS = 20
+#: Steps of the sweep's fine-tuning, and the budget at which there is one.
+SWEEP_STEPS, SWEEP_TUNED = 20, 2.1
 SGD = {"class_name": "SGD", "config": {"learning_rate": 0.01, "momentum": 0.9, "weight_decay": 5e-4}}
 
 
@@ -42,13 +42,15 @@ def cases(quick: bool) -> list[dict]:
         return [*sweep, *(_protocol("resnet20", 2.1, m, 0, small) for m in ("l1_norm", "l1_norm" + REFITTED, BEST))]
     whole = {"examples": 2048, "train": TRAIN, "test": 10_000, "steps": None}
     short = {"examples": 256, "train": TRAIN, "test": SWEEP_TEST, "steps": SWEEP_STEPS}
+    less = {**whole, "examples": 512}
     refitted = [criterion + REFITTED for criterion in PLAIN]
     few = [criterion + REFITTED for criterion in FEW]
     protocol = [
         *(_protocol("resnet20", 2.1, method, seed, whole) for seed in range(3) for method in (BEST, *refitted)),
         *(_protocol("resnet20", 2.1, method, 0, whole) for method in (*PLAIN, SCRATCH)),
-        *(_protocol("resnet56", 2.1, method, 0, whole) for method in (BEST, *refitted, SCRATCH)),
-        *(_protocol("resnet56", 2.57, method, 0, whole) for method in (BEST, *few)),
+        *(_protocol("resnet56", factor, BEST, 0, whole) for factor in (2.1, 2.57)),
+        *(_protocol("resnet56", 2.1, method, 0, less) for method in (*refitted, SCRATCH)),
+        *(_protocol("resnet56", 2.57, method, 0, less) for method in few),
     ]
     sweep = [_sweep(criterion, f, seed, short) for seed in range(3) for criterion in CRITERIA for f in FACTORS]
     return [*protocol, *sweep]
@@ -63,7 +65,7 @@ def _protocol(network: str, factor: float, method: str, seed: int, sizes: dict) 
 
 
 def run(case: dict) -> dict:
-    data = _cifar10(case["train"], case["test"])
+    data = _cifar10(case["train"], case["test"], CALIBRATION if case["part"] == "protocol" else SWEEP_CALIBRATION)
     model, accuracy = _original(case["network"], case["train"], case["test"])
     figures = (_sweep_figures if case["part"] == "sweep" else _protocol_figures)(model, data, case)
     return {"original_accuracy": accuracy, "original_macs": profile(model).macs, **figures}
@@ -73,12 +75,14 @@ def run(case: dict) -> dict:
 def _original(network: str, train: int, test: int) -> tuple[Any, float]:
     """The trained network, which nothing changes, and its accuracy in percent."""
     model = keras.models.load_model(material.network(f"{network}_cifar10"), compile=False)
-    return model, _accuracy(model, _cifar10(train, test))
+    return model, _accuracy(model, _cifar10(train, test, CALIBRATION))
 
 
 def _sweep_figures(model: Any, data: Data, case: dict) -> dict:
     pruned = _pruner(model, case, case["method"], reconstruct=True)(model, data, seed=case["seed"]).model
-    tuned = FineTune(**_plain(case) | DISTILLED)(pruned, data, seed=case["seed"], teacher=model).model
+    tuned = None
+    if case["factor"] == SWEEP_TUNED:
+        tuned = FineTune(**_plain(case) | DISTILLED)(pruned, data, seed=case["seed"], teacher=model).model
     return _figures(pruned, tuned, data)
 
 
@@ -99,8 +103,8 @@ def _protocol_figures(model: Any, data: Data, case: dict) -> dict:
 
 
 def _figures(pruned: Any, tuned: Any, data: Data) -> dict:
-    scores = {"pruned_accuracy": _accuracy(pruned, data), "tuned_accuracy": _accuracy(tuned, data)}
-    return {**scores, "macs": profile(pruned).macs}
+    after = None if tuned is None else _accuracy(tuned, data)
+    return {"pruned_accuracy": _accuracy(pruned, data), "tuned_accuracy": after, "macs": profile(pruned).macs}
 
 
 def _plain(case: dict) -> dict[str, Any]:
@@ -140,12 +144,12 @@ def _fresh(model: Any, seed: int) -> Any:
 
 
 @cache
-def _cifar10(train: int, test: int) -> Data:
+def _cifar10(train: int, test: int, calibration: int) -> Data:
     """The first rows of each part; calibration is of the training rows."""
     whole = material.data("cifar10")
     parts = [whole.train.take(train), whole.validation.take(test)]  # pyright: ignore[reportOptionalMemberAccess]
     train_split, test_split = (Split(part.x[:].astype("float32"), part.y[:]) for part in parts)
-    return Data(train_split, test_split, calibration=train_split.take(CALIBRATION), name="cifar10")
+    return Data(train_split, test_split, calibration=train_split.take(calibration), name="cifar10")
 
 
 def _accuracy(model: Any, data: Data) -> float:

@@ -49,26 +49,28 @@ def _protocol(rows: list[dict]) -> list[str]:
 
 def _sweep(rows: list[dict], folder: Path) -> list[str]:
     factors = list(dict.fromkeys(row["factor"] for row in rows))
+    tuned_at = next(row["factor"] for row in rows if row["tuned_accuracy"] is not None)
     first = rows[0]
     parts = [
         "## Every criterion, five budgets",
-        f"ResNet-20, refitted (`reconstruct=True` on {first['examples']} images): accuracy (%) on {first['test']:,} "
-        f"test images, mean ± standard deviation over {len({row['seed'] for row in rows})} seeds (the sample that is "
-        "looked at, random scores, the order of training). The same share of the inner channels of each block. "
-        f"Fine-tuning is {first['steps']} steps of 128 images towards the original's outputs, as in the first row. "
+        f"ResNet-20, refitted (`reconstruct=True` on {first['examples']} images), no fine-tuning: accuracy (%) on "
+        f"{first['test']:,} test images, mean ± standard deviation over {len({row['seed'] for row in rows})} seeds "
+        "(the sample that is looked at, random scores, the order of training). The same share of the inner channels of "
+        f"each block. *Tuned* at {tuned_at} ×: after {first['steps']} steps of 128 images towards the original's "
+        "outputs, as in the first row above. "
         f"The original scores {spread(rows, 'original_accuracy'):.1f} on these images.",
     ]
-    for figure, heading, name in (
-        ("pruned_accuracy", "Before fine-tuning", "criteria-accuracy"),
-        ("tuned_accuracy", "After fine-tuning", "criteria-tuned"),
-    ):
-        drawing, panel = plots.axes("times fewer MACs", "accuracy on test images (%)")
-        drawn = [{**row, "criterion": row["method"]} for row in rows if row["method"] in _DRAWN]
-        plots.lines(panel, drawn, "factor", figure, "criterion")
-        cells = [
-            [method, *(f"{spread((r for r in group if r['factor'] == f), figure):.1f}" for f in factors)]
-            for (method,), group in grouped(rows, "method").items()
+    figure, panel = plots.axes("times fewer MACs", "accuracy on test images (%)")
+    drawn = [{**row, "criterion": row["method"]} for row in rows if row["method"] in _DRAWN]
+    plots.lines(panel, drawn, "factor", "pruned_accuracy", "criterion")
+    parts.append(plots.save(figure, folder, "criteria-accuracy", "Accuracy over the MAC budget for seven criteria"))
+    cells = [
+        [
+            method,
+            *(f"{spread((r for r in group if r['factor'] == f), 'pruned_accuracy'):.1f}" for f in factors),
+            f"{spread(group, 'tuned_accuracy'):.1f}",
         ]
-        picture = plots.save(drawing, folder, name, f"{heading}: accuracy over the MAC budget for seven criteria")
-        parts += [f"### {heading}", picture, table(("criterion", *(f"{factor} ×" for factor in factors)), cells)]
-    return parts
+        for (method,), group in grouped(rows, "method").items()
+    ]
+    columns = ("criterion", *(f"{factor} ×" for factor in factors), f"tuned, {tuned_at} ×")
+    return [*parts, table(columns, cells)]
