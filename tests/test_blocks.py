@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from keras import layers
 
 from equality import (
+    TOLERANCE,
     assert_counts_fit,
     assert_nothing_silent,
     assert_pruned_equals_masked,
@@ -126,9 +127,7 @@ PRUNED = [(row, {}) for row in BLOCKS] + [
 @pytest.mark.parametrize(("row", "given"), PRUNED)
 def test_every_block_can_be_pruned(row, given):
     model = _network(row, **given)
-    assert {(layer.name, layer.why) for layer in profile(model).layers if layer.why} == {
-        ("scores", "network output")
-    } or not given
+    assert [layer.name for layer in profile(model).layers if layer.why] == ["scores"]
     for prune in (PruneChannels("l1_norm", sparsity=0.3), PruneChannels("random", sparsity=0.5)):
         result = prune(model, seed=3)
         assert_pruned_equals_masked(model, result, examples(model))
@@ -156,6 +155,7 @@ def test_pruned_blocks_save_and_are_equal_in_litert(tmp_path):
     pruned = PruneChannels("l1_norm", sparsity=0.3)(model).model
     (inputs,) = examples(model, 3)
     expected = run(pruned, [inputs])
+    assert np.ptp(expected[0]) > 0
     export_litert(pruned, tmp_path / "pruned.tflite")
     assert difference(expected, LiteRTRunner(tmp_path / "pruned.tflite").run(inputs)) <= 1e-4
     pruned.save(tmp_path / "pruned.keras")
@@ -208,7 +208,7 @@ def test_a_linear_pair_is_a_convolution_of_its_rank():
     whole.build((None, 7, 8, 3))
     whole.set_weights([np.einsum("hap,wpo->hwao", vertical[:, 0], horizontal[0]), np.ones(4)])
     x = rng.normal(size=(2, 7, 8, 3)).astype("float32")
-    assert difference([keras.ops.convert_to_numpy(whole(x))], [keras.ops.convert_to_numpy(model(x))]) <= 1e-6
+    assert difference([keras.ops.convert_to_numpy(whole(x))], [keras.ops.convert_to_numpy(model(x))]) <= TOLERANCE
 
 
 @pytest.mark.parametrize("filters", [3, 5, 6, 7])

@@ -15,8 +15,8 @@ from paredown.blocks import costs, formulas
 from paredown.blocks.convolutions import convolution, one_dimensional, separable
 from paredown.blocks.costs import Cost
 from paredown.blocks.inception import inception_v1, inception_v2, inception_v3
-from paredown.blocks.residual import basic, bottleneck, inverted_residual, residual
-from paredown.blocks.resnet import resnet, resnet_cost
+from paredown.blocks.residuals import basic, bottleneck, inverted_residual, residual
+from paredown.blocks.resnets import resnet, resnet_cost
 from paredown.blocks.widths import inception_widths
 
 

@@ -9,7 +9,7 @@ from keras import layers
 from paredown.blocks import costs
 from paredown.blocks.arguments import Shape, one_of
 from paredown.blocks.convolutions import convolution
-from paredown.blocks.residual import basic, bottleneck, residual
+from paredown.blocks.residuals import basic, bottleneck, residual
 
 #: Residual blocks in each of the four stages, conv2_x to conv5_x. The thesis's table has three in every stage.
 STAGES = (3, 4, 6, 3)
