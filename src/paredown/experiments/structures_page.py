@@ -91,25 +91,27 @@ def _table(rows: list[dict]) -> str:
 
 
 def _figure(data: str, equal: str, rows: list[dict], folder: Path) -> str:
-    figure, panels = plots.axes(
-        ["multiply-adds (millions)", "latency / plain network's"], "accuracy on test images (%)", [data, data]
-    )
-    for panel, x in zip(panels, ("macs", "latency_ratio"), strict=True):
-        _scatter(panel, rows, x, 1e6 if x == "macs" else 1)
-    shows = f"Accuracy on {data} over MACs and over latency, structures at {_BUDGETS[equal]}"
+    """Latency over MACs, which says whether equal MACs take equal time, and accuracy over latency."""
+    accuracy, latency = "accuracy on test images (%)", "latency / plain network's"
+    figure, panels = plots.axes(["multiply-adds (millions)", latency], [latency, accuracy], [data, data])
+    rows = [{**row, "macs_millions": row["macs"] / 1e6} for row in rows]
+    _scatter(panels[0], rows, "macs_millions", "latency_ratio")
+    _scatter(panels[1], rows, "latency_ratio", "accuracy_percent")
+    figure.legend(*panels[1].get_legend_handles_labels(), loc="outside right center")
+    shows = f"Latency over MACs and accuracy over latency on {data}, structures at {_BUDGETS[equal]}"
     return plots.save(figure, folder, f"structures-{data}-{equal}", shows)
 
 
-def _scatter(panel: Any, rows: list[dict], x: str, unit: float) -> None:
+def _scatter(panel: Any, rows: list[dict], x: str, y: str) -> None:
     """A marker for each structure, filled with residual connections; whiskers are standard deviations."""
     for place, ((structure,), group) in enumerate(grouped(rows, "structure").items()):
         for (residual,), points in grouped(group, "residual").items():
-            across, up = spread(points, x), spread(points, "accuracy_percent")
+            across, up = spread(points, x), spread(points, y)
             panel.errorbar(
-                across.mean / unit,
+                across.mean,
                 up.mean,
                 up.deviation,
-                across.deviation / unit,
+                across.deviation,
                 marker=plots.MARKERS[place],
                 color=plots.PALETTE[place],
                 markerfacecolor=plots.PALETTE[place] if residual else "white",
@@ -117,7 +119,6 @@ def _scatter(panel: Any, rows: list[dict], x: str, unit: float) -> None:
                 linestyle="",
                 label=f"{structure}{', residual' if residual else ''}",
             )
-    panel.legend(fontsize="small")
 
 
 def _depth(rows: list[dict], folder: Path) -> list[str]:
