@@ -9,8 +9,9 @@ from equality import run
 from networks import NETWORKS, conv, examples, head, image, randomize
 from paredown.channels import Channels
 from paredown.data import Split
+from paredown.least_squares import Fit
 from paredown.narrow import narrow
-from paredown.reconstruct import Fit, refit
+from paredown.reconstruct import refit
 
 
 def _split(model, count, seed=1):

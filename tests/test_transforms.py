@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from networks import randomize
-from paredown import FineTune, PruneChannels, PruneCycle, PruneGradually, PruneWeights, Recipe, ReestimateBatchNorm
+from paredown import (
+    Factorize,
+    FineTune,
+    PruneChannels,
+    PruneCycle,
+    PruneGradually,
+    PruneWeights,
+    Recipe,
+    ReestimateBatchNorm,
+)
 from paredown.data import Data
 from paredown.errors import SettingError
 from paredown.transforms import TRANSFORMS
@@ -17,6 +26,7 @@ QUICK = FineTune(steps_per_epoch=2, batch_size=8, optimizer={"class_name": "SGD"
 #: One with settings that are not the defaults, for each row.
 EXAMPLES = {
     "prune_channels": PruneChannels(criterion="random", sparsity=0.5, exclude=("second",)),
+    "factorize": Factorize(kinds=("svd", "spatial"), rank=2, exclude=("scores",), examples=16),
     "prune_weights": PruneWeights("random", sparsity=0.5),
     "fine_tune": dataclasses.replace(QUICK, regularization="l1_activations", strength=0.1),
     "prune_cycle": PruneCycle(QUICK, PruneChannels("random", sparsity=0.3), max_cycles=1, distortion=0.5),
@@ -27,6 +37,24 @@ EXAMPLES = {
 #: Settings that are wrong, and what the message says of them.
 WRONG = [
     ("prune_channels", {"sparsity": 1.2}, r"sparsity must be in \[0, 1\)\. Received: sparsity=1\.2 \(PruneChannels\)"),
+    ("factorize", {"kinds": "svd", "rank": 0}, r"rank must be a whole number of at least 1.*Received: rank=0 \(Factor"),
+    ("factorize", {"kinds": "lowrank", "rank": 1}, r"kinds must be of svd, spatial, .*kinds=\['lowrank'\]"),
+    ("factorize", {}, r"Exactly one of rank, energy, .* must be given\. Received: none \(Factorize\)"),
+    ("factorize", {"rank": 2, "macs": 0.5}, r"must be given\. Received: rank, macs \(Factorize\)"),
+    ("factorize", {"kinds": "svd", "rank": (2, 3)}, r"pair of ranks is for kind 'tucker'.*kinds=\['svd'\]"),
+    ("factorize", {"energy": 1.5}, r"energy must be in \(0, 1\]\. Received: energy=1\.5 \(Factorize\)"),
+    (
+        "factorize",
+        {"latency": 0.5},
+        r"latency and latency_table go together.*latency=0\.5, latency_table=None",
+    ),
+    ("factorize", {"evbmf": 1}, r"evbmf must be true or false\. Received: evbmf=1 \(Factorize\)"),
+    ("factorize", {"macs": 0.5, "scope": "layer"}, r"scope must be one of optimal, measured\. Received: scope='layer'"),
+    (
+        "factorize",
+        {"macs": 0.5, "examples": 0},
+        r"examples must be a whole number .*Received: examples=0",
+    ),
     ("prune_weights", {"sparsity": 1.5}, r"sparsity must be in .*Received: sparsity=1\.5 \(PruneWeights\)"),
     ("fine_tune", {"regularization": "l3"}, r"regularization must be one of l1_weights, .*regularization='l3'"),
     ("fine_tune", {"regularization": "l1_weights"}, r"strength must be above 0 with a regularization .*strength=0\.0"),
@@ -116,7 +144,8 @@ def test_input_untouched_and_same_seed_same_result(name, data):
     assert all(np.array_equal(a, b) for a, b in zip(before, weights(model), strict=True))
     assert model.get_config() == config
     assert not model.compiled
-    assert [layer.name for layer in first.model.layers] == [layer.name for layer in model.layers]
+    stay = [layer.name for layer in model.layers if layer.name not in first.log.get("ranks", ())]
+    assert [layer.name for layer in first.model.layers if layer.name in {x.name for x in model.layers}] == stay
     assert (first.changes, first.skips, first.log) == (again.changes, again.skips, again.log)
     assert first.removed.keys() == again.removed.keys()
     assert all(np.array_equal(first.removed[path], again.removed[path]) for path in first.removed)

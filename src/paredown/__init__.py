@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from paredown.run import Run
     from paredown.transform import Change, Skip, Transform, TransformResult
     from paredown.transforms import (
+        Factorize,
         FineTune,
         PruneChannels,
         PruneCycle,
@@ -42,6 +43,7 @@ _HOMES = {
     "paredown.run": ("Run",),
     "paredown.transform": ("Change", "Skip", "Transform", "TransformResult"),
     "paredown.transforms": (
+        "Factorize",
         "FineTune",
         "PruneChannels",
         "PruneCycle",
@@ -58,6 +60,7 @@ __all__ = [
     "ChannelGroup",
     "Data",
     "Export",
+    "Factorize",
     "FineTune",
     "LatencyReport",
     "LatencyTable",

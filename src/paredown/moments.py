@@ -14,7 +14,7 @@ from keras import ops
 
 from paredown.channels import Channels
 from paredown.data import Split
-from paredown.network import Call
+from paredown.network import Call, Network
 from paredown.patches import LinearLayer, known_shape, why_not_linear
 from paredown.progress import task
 
@@ -119,29 +119,49 @@ def consumers(
         One entry per layer whose kernel reads removable channels and can be seen as one matrix of at most
         `most_rows` rows.
     """
-    wanted: dict[str, tuple[LinearLayer, Sums]] = {}
+    wanted: dict[str, LinearLayer] = {}
     for path, call in _readers(channels).items():
         layer = call.operation
         if why_not_linear(layer) is None and (linear := LinearLayer(layer)).matrix.shape[0] <= most_rows:
-            wanted[path] = linear, Sums(linear.matrix.shape[0])
+            wanted[path] = linear
+    return [
+        Consumer(
+            path,
+            wanted[path].matrix,
+            sums.row / sums.count,
+            sums.covariance(),
+            wanted[path].rows_of_channels(channels.reads[path]),
+        )
+        for path, sums in rows_of(channels.network, wanted, split, seed, batch_size).items()
+    ]
+
+
+def rows_of(
+    network: Network, layers: dict[str, LinearLayer], split: Split, seed: int = 0, batch_size: int = 64
+) -> dict[str, Sums]:
+    """Streams data through a network and sums up the rows that layers read, over all their calls.
+
+    Args:
+        network: The network.
+        layers: By path.
+        split: Inputs; labels are not looked at.
+        seed: Of the positions that are looked at.
+    """
+    found = {path: Sums(*linear.matrix.shape) for path, linear in layers.items()}
     generator = np.random.default_rng(seed)
 
     def step(call: Call, args: tuple, kwargs: dict) -> list[Any]:
-        if call.path in wanted:
-            linear, sums = wanted[call.path]
-            sums.add(linear.rows(args[0], linear.lattice(known_shape(call, args[0]), POSITIONS, generator)))
+        if call.path in layers:
+            linear = layers[call.path]
+            lattice = linear.lattice(known_shape(call, args[0]), POSITIONS, generator)
+            found[call.path].add(linear.rows(args[0], lattice))
         return call.infer(args, kwargs)
 
     with task("Second moments", total=len(split)) as advance:
         for inputs in columns(split, batch_size):
-            channels.network.walk(channels.network.cast_inputs(inputs), step)
+            network.walk(network.cast_inputs(inputs), step)
             advance(len(inputs[0]))
-    return [
-        Consumer(
-            path, linear.matrix, sums.row / sums.count, sums.covariance(), linear.rows_of_channels(channels.reads[path])
-        )
-        for path, (linear, sums) in wanted.items()
-    ]
+    return found
 
 
 class Moments:

@@ -21,17 +21,18 @@ from keras import ops
 
 from paredown.channels import Channels
 from paredown.data import Split
+from paredown.least_squares import Fit
 from paredown.moments import MOST_ROWS, POSITIONS, Sums, carries, columns
 from paredown.narrow import removed_channels, removed_inside
 from paredown.network import Call, Network
 from paredown.patches import LinearLayer, known_shape, why_not_linear
+from paredown.profiling import profile
 from paredown.rebuild import rebuild
 from paredown.side_by_side import Pair, SideBySide, twins
 from paredown.sinks import Sink, Sinks
 
-#: How strongly weights are held where they were, as shares of the inputs' mean variance. What does best on rows that
-#: the fit has not seen is taken: a fit to few examples must not follow their noise.
-RIDGES = (1e-5, 1e-3, 1e-1, 10.0)
+#: About how many bytes of activations may be held at once.
+MOST_BYTES = 3_000_000_000
 #: Every so manieth row is kept from the fit to choose the ridge by.
 _HELD_OUT = 5
 
@@ -110,7 +111,9 @@ class _Refitter:
         if sink.shift is None and not whole:
             self.skipped[call.path] = "has neither a bias nor a BatchNormalization behind it that could take up a shift"
             return
-        fitted, held_out, spread = self._sums(call, linear, x, sink, rows, whole)
+        stays = np.ones(linear.matrix.shape[1])
+        stays[self._removed.get(call.path, [])] = 0
+        fitted, held_out, spread = missing_sums(call, linear, x, sink, self.both, self._generator, rows, whole, stays)
         fit = Fit.best(fitted, held_out, sink.shift is not None) if whole else Fit.shift_alone(fitted + held_out)
         weights = np.zeros_like(linear.matrix)
         weights[rows] = linear.matrix[rows] + (fit.step if whole else 0)
@@ -120,80 +123,63 @@ class _Refitter:
             sink.shift(fit.shift)
         self.errors[call.path] = fit.left(fitted + held_out) / max(spread, 1e-30)
 
-    def _sums(self, call, linear: LinearLayer, x: Pair, sink: Sink, rows, whole: bool) -> tuple[Sums, Sums, float]:
-        """Sums of the rows that stay and of what is missing at the output, to fit and to choose the ridge by; and the
-        variance of the output."""
-        matrix, outputs = linear.matrix, linear.matrix.shape[1]
-        now = np.zeros_like(matrix)
-        now[rows] = matrix[rows]
-        stays = np.ones(outputs)
-        stays[self._removed.get(call.path, [])] = 0
-        # A difference at an output that goes is nobody's.
-        to_layer = (sink.unscaled(outputs) * stays).astype("float32")
-        # A summand that is computed later takes back this one's error in its turn.
-        pairs = [self.both.pair(tensor) for tensor in sink.summands]
-        summands = [] if None in pairs else [pair for pair in pairs if pair is not None and not pair.same]
-        fitted, held_out = (Sums(rows.size if whole else 0, outputs) for _ in range(2))
-        spread = 0.0
-        for i, (before, after) in enumerate(zip(x.before, x.after, strict=True)):
-            lattice = linear.lattice(known_shape(call, before), POSITIONS, self._generator)
-            wanted = ops.matmul(linear.rows(before, lattice), ops.cast(matrix, "float32"))
-            seen = linear.rows(after, lattice)
-            missing = wanted - ops.matmul(seen, ops.cast(now, "float32"))
-            for summand in summands:
-                lost = linear.outputs(summand.before[i], lattice) - linear.outputs(summand.after[i], lattice)
-                missing = missing + ops.cast(lost, "float32") * to_layer
-            spread += float(ops.sum(ops.var(wanted, 0))) / len(x.before)
-            seen = ops.take(seen, rows, 1) if whole else seen[:, :0]
-            per_example = seen.shape[0] // before.shape[0]
-            held = np.arange(before.shape[0]) % _HELD_OUT == _HELD_OUT - 1
-            for sums, chosen in ((held_out, held), (fitted, ~held)):
-                at = np.flatnonzero(np.repeat(chosen, per_example))
-                sums.add(ops.take(seen, at, 0), ops.take(missing, at, 0))
-        return fitted, held_out, spread
 
-
-@dataclass(frozen=True, eq=False)
-class Fit:
-    """A change of a layer's matrix and bias.
+def missing_sums(
+    call: Call,
+    linear: LinearLayer,
+    x: Pair,
+    sink: Sink,
+    both: SideBySide,
+    generator: np.random.Generator,
+    rows: np.ndarray,
+    whole: bool = True,
+    stays: np.ndarray | float = 1.0,
+) -> tuple[Sums, Sums, float]:
+    """Sums of the rows that a layer of the copy reads and of what is missing at its output, to fit and to choose the
+    ridge by; and the variance of the output.
 
     Args:
-        step: Added to the matrix, shape (n, o).
-        shift: Added to the bias, shape (o,).
+        call, linear: The layer in the network as it was.
+        x: What it reads in both networks.
+        sink: Where its output goes.
+        both: The networks.
+        generator: Draws the positions that are looked at.
+        rows: Rows of the matrix that the layer still has, with their present weights.
+        whole: Sum up the rows, too; False: what is missing alone.
+        stays: Outputs that stay, shape (o,), 0 or 1: a difference at an output that goes is nobody's.
     """
+    matrix, outputs = linear.matrix, linear.matrix.shape[1]
+    now = np.zeros_like(matrix)
+    now[rows] = matrix[rows]
+    to_layer = (sink.unscaled(outputs) * stays).astype("float32")
+    # A summand that is computed later takes back this one's error in its turn.
+    pairs = [both.pair(tensor) for tensor in sink.summands]
+    summands = [] if None in pairs else [pair for pair in pairs if pair is not None and not pair.same]
+    fitted, held_out = (Sums(rows.size if whole else 0, outputs) for _ in range(2))
+    spread = 0.0
+    for i, (before, after) in enumerate(zip(x.before, x.after, strict=True)):
+        lattice = linear.lattice(known_shape(call, before), POSITIONS, generator)
+        wanted = ops.matmul(linear.rows(before, lattice), ops.cast(matrix, "float32"))
+        seen = linear.rows(after, lattice)
+        missing = wanted - ops.matmul(seen, ops.cast(now, "float32"))
+        for summand in summands:
+            lost = linear.outputs(summand.before[i], lattice) - linear.outputs(summand.after[i], lattice)
+            missing = missing + ops.cast(lost, "float32") * to_layer
+        spread += float(ops.sum(ops.var(wanted, 0))) / len(x.before)
+        seen = ops.take(seen, rows, 1) if whole else seen[:, :0]
+        per_example = seen.shape[0] // before.shape[0]
+        held = np.arange(before.shape[0]) % _HELD_OUT == _HELD_OUT - 1
+        for sums, chosen in ((held_out, held), (fitted, ~held)):
+            at = np.flatnonzero(np.repeat(chosen, per_example))
+            sums.add(ops.take(seen, at, 0), ops.take(missing, at, 0))
+    return fitted, held_out, spread
 
-    step: np.ndarray
-    shift: np.ndarray
 
-    @staticmethod
-    def shift_alone(sums: Sums) -> "Fit":
-        """Puts the mean right."""
-        return Fit(np.zeros(sums.cross.shape), sums.target / sums.count)
+def in_memory(split: Split, model: Any, input_shape: tuple[int, ...] | None) -> Split:
+    """As many of the first examples as can be run side by side in memory, 16 at least.
 
-    @staticmethod
-    def solved(sums: Sums, ridge: float, with_bias: bool) -> "Fit":
-        """The least-squares fit, held back by `ridge` as a share of the rows' mean variance."""
-        row, target = sums.row / sums.count * with_bias, sums.target / sums.count * with_bias
-        covariance = sums.gram / sums.count - np.outer(row, row)
-        cross = sums.cross / sums.count - np.outer(row, target)
-        damping = ridge * (np.diag(covariance).mean() or 1.0)
-        step = np.linalg.solve(covariance + damping * np.eye(len(row)), cross)
-        return Fit(step, target - row @ step)
-
-    @staticmethod
-    def best(fitted: Sums, held_out: Sums, with_bias: bool) -> "Fit":
-        """The fit to all rows, with the ridge with which the fit to `fitted` does best on `held_out`."""
-        everything = fitted + held_out
-        if not held_out.count or not fitted.count:
-            return Fit.solved(everything, RIDGES[-1], with_bias)
-        tried = [Fit.solved(fitted, ridge, with_bias).left(held_out) for ridge in RIDGES]
-        if with_bias and min(tried) > Fit.shift_alone(fitted).left(held_out):
-            return Fit.shift_alone(everything)
-        return Fit.solved(everything, RIDGES[int(np.argmin(tried))], with_bias)
-
-    def left(self, sums: Sums) -> float:
-        """Mean over rows of the squared difference that is left, summed over outputs."""
-        gram, row, cross, target = (a / sums.count for a in (sums.gram, sums.row, sums.cross, sums.target))
-        square = sums.square / sums.count - 2 * (self.step * cross).sum() + (self.step * (gram @ self.step)).sum()
-        square += (self.shift**2).sum() - 2 * self.shift @ (target - row @ self.step)
-        return max(0.0, float(square))
+    Args:
+        input_shape: As for `profile`.
+    """
+    peak = profile(model, input_shape).peak_activation_bytes
+    return split.take(max(16, MOST_BYTES // (2 * max(1, peak))))

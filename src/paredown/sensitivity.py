@@ -86,7 +86,6 @@ class _Trial:
         self._calls = {call.path: call for call in channels.network.all_calls()}
         self._sinks = Sinks(channels.network, self._made)
         self._batches = list(columns(split, 256))
-        self._logarithms = [last_activation(tensor) == "softmax" for tensor in channels.network.outputs]
         self._reference = self._outputs({})
 
     def loss(self, group: ChannelGroup, gone: np.ndarray) -> float:
@@ -102,8 +101,7 @@ class _Trial:
         outputs = self._outputs({**removed_channels(self._channels, keep), **removed_inside(self._channels, keep)})
         for variable, value in before:
             variable.assign(value)
-        changes = [_share(a, b) for a, b in zip(self._reference, outputs, strict=True)]
-        return float(np.mean(changes))
+        return output_change(self._reference, outputs)
 
     def _make_up(self, path: str, keep: np.ndarray) -> None:
         consumer, call = self._consumers[path], self._calls[path]
@@ -119,7 +117,7 @@ class _Trial:
     def _outputs(self, removed: dict[str, np.ndarray]) -> list[np.ndarray]:
         parts = [masked_outputs(self._copy, removed, inputs) for inputs in self._batches]
         joined = [np.concatenate(arrays).astype("float64") for arrays in zip(*parts, strict=True)]
-        return [_log_scores(y) if log else y for y, log in zip(joined, self._logarithms, strict=True)]
+        return scored_outputs(self._channels.network, joined)
 
 
 def made_up(consumer: Consumer, stays: np.ndarray) -> np.ndarray:
@@ -131,6 +129,17 @@ def made_up(consumer: Consumer, stays: np.ndarray) -> np.ndarray:
     step = np.linalg.solve(damped, covariance[np.ix_(kept, gone)] @ consumer.matrix[gone])
     weights[kept] = consumer.matrix[kept] + step
     return weights
+
+
+def scored_outputs(network: Network, outputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """A network's outputs, class scores as their logarithms."""
+    logarithms = (last_activation(tensor) == "softmax" for tensor in network.outputs)
+    return [_log_scores(y) if log else y for y, log in zip(outputs, logarithms, strict=True)]
+
+
+def output_change(reference: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> float:
+    """Mean square change of outputs as a share of their variance, mean over a network's outputs."""
+    return float(np.mean([_share(a, b) for a, b in zip(reference, outputs, strict=True)]))
 
 
 def _log_scores(scores: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ in the light of what it will read. What no layer reads any more is let go at onc
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,16 @@ def twins(network: Network, copy: Network) -> dict[str, Any]:
     """
     pairs = zip(network.all_calls(), copy.all_calls(), strict=True)
     return {call.path: twin.operation for call, twin in pairs}
+
+
+def twin_layers(network: Network, copy: Network) -> dict[int, Any]:
+    """id of an operation of a network -> that of a copy; nested models and custom layers themselves, too."""
+    found: dict[int, Any] = {}
+    for call, twin in zip(network.calls, copy.calls, strict=True):
+        found[id(call.operation)] = twin.operation
+        if call.inner is not None and twin.inner is not None:
+            found |= twin_layers(call.inner, twin.inner)
+    return found
 
 
 class Pair:
@@ -47,10 +57,13 @@ class SideBySide:
         network: The network as it was.
         changed: Path -> the copy's operation, for every call of `network`.
         removed: What is zero in the copy, as `narrow.removed_channels` and `removed_inside` give it.
+        differ: Paths of layers whose weights are not those of `network`, or will not be once they have been met.
     """
 
-    def __init__(self, network: Network, changed: dict[str, Any], removed: dict[str, np.ndarray]):
-        self._network, self._changed, self._removed = network, changed, removed
+    def __init__(
+        self, network: Network, changed: dict[str, Any], removed: dict[str, np.ndarray], differ: Collection[str] = ()
+    ):
+        self._network, self._changed, self._removed, self._differ = network, changed, removed, differ
         self._pairs: dict[int, Pair] = {}
         self._made: dict[int, list[Pair]] = {}
         self._number = 0
@@ -64,8 +77,8 @@ class SideBySide:
 
         Args:
             batches: One list of tensors per batch, one tensor per network input.
-            meet: `meet(call, pair)` is told of each call whose input differs, before the copy runs it; it may change
-                the copy's weights.
+            meet: `meet(call, pair)` is told of each call whose input or weights differ, before the copy runs it; it
+                may change the copy's weights.
             label: What progress displays call the work.
         """
         ends = _last_reads(self._network)
@@ -87,7 +100,7 @@ class SideBySide:
 
     def _step(self, call: Call, args: tuple, kwargs: dict, count: int, meet: Callable) -> list[Pair]:
         given = [leaf for leaf in tree.flatten((args, kwargs)) if isinstance(leaf, Pair)]
-        differs = any(not pair.same for pair in given)
+        differs = call.path in self._differ or any(not pair.same for pair in given)
         before = _by_output(call.infer(*_batch(args, kwargs, i, "before")) for i in range(count))
         if differs:
             meet(call, given[0])

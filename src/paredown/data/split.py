@@ -65,6 +65,10 @@ class Split:
         """The first `n` examples (all, where there are fewer)."""
         return self.part(np.arange(min(n, len(self))))
 
+    def sample(self, n: int, seed: int) -> "Split":
+        """At most `n` examples, drawn without order."""
+        return self.part(np.sort(np.random.default_rng(seed).permutation(len(self))[:n]))
+
     def batches(self, batch_size: int) -> Iterator[tuple[Any, Any]]:
         """The examples in order as (x, y) of at most `batch_size` rows, NumPy arrays, one batch in memory at a time."""
         for start in range(0, len(self), batch_size):

@@ -1,8 +1,8 @@
 """Which channels should go? Every criterion on CIFAR-10's residual networks, before and after fine-tuning.
 
-Two parts. The *protocol* fine-tunes for one epoch over 10,000 images and scores all test images: ResNet-20 with the
-criteria that others have too, ResNet-56 with some. The *sweep* takes ResNet-20 through every criterion and five
-budgets, refitted and not fine-tuned.
+Two parts. The *protocol* fine-tunes for one epoch over 10,000 images and scores all test images, with the criteria
+that other tools have too. The *sweep* takes ResNet-20 through every criterion and five budgets, with a fine-tuning of
+a few steps at one of them.
 """
 
 from functools import cache
@@ -22,14 +22,16 @@ from paredown.transforms import FineTune, PruneChannels
 
 #: The training images that anything may look at, and the test images of the sweep.
 TRAIN, SWEEP_TEST = 10_000, 1_000
-#: Training images that criteria look at.
-CALIBRATION = 2048
+#: Training images that criteria look at, in the protocol and in the sweep.
+CALIBRATION, SWEEP_CALIBRATION = 2048, 512
 #: Times fewer MACs.
 FACTORS = (1.3, 1.6, 2.1, 2.57, 3.5)
-#: What the protocol compares; a case of ResNet-56 takes minutes: fewer criteria there, and one seed.
+#: What the protocol compares; a case of ResNet-56 takes minutes: one seed there.
 PLAIN = ("random", "l1_norm", "l2_norm", "batch_norm_scale", "taylor_2019", "fisher")
-FEW = ("random", "l1_norm", "taylor_2019")
-BEST, SCRATCH = "structured_obs, measured, refitted, distilled", "from scratch"
+FEW = ("random", "l1_norm", "taylor_2019", "fisher")
+BEST, SCRATCH, REFITTED = "structured_obs, measured, refitted, distilled", "from scratch", ", refitted"
+#: Steps of the sweep's fine-tuning, and the budget at which there is one.
+SWEEP_STEPS, SWEEP_TUNED = 20, 2.1
 SGD = {"class_name": "SGD", "config": {"learning_rate": 0.01, "momentum": 0.9, "weight_decay": 5e-4}}
 
 
@@ -37,14 +39,19 @@ def cases(quick: bool) -> list[dict]:
     if quick:
         small = {"examples": 64, "train": 256, "test": 200, "steps": 2}
         sweep = [_sweep(criterion, 2.1, 0, small) for criterion in ("random", "structured_obs")]
-        return [*sweep, _protocol("resnet20", 2.1, "l1_norm", 0, small), _protocol("resnet20", 2.1, BEST, 0, small)]
+        return [*sweep, *(_protocol("resnet20", 2.1, m, 0, small) for m in ("l1_norm", "l1_norm" + REFITTED, BEST))]
     whole = {"examples": 2048, "train": TRAIN, "test": 10_000, "steps": None}
-    short = {"examples": 256, "train": TRAIN, "test": SWEEP_TEST, "steps": 0}
+    short = {"examples": 256, "train": TRAIN, "test": SWEEP_TEST, "steps": SWEEP_STEPS}
+    less = {**whole, "examples": 512}
+    refitted = [criterion + REFITTED for criterion in PLAIN]
+    few = [criterion + REFITTED for criterion in FEW]
     protocol = [
-        *(_protocol("resnet20", 2.1, method, seed, whole) for seed in range(3) for method in (BEST, *PLAIN)),
-        _protocol("resnet20", 2.1, SCRATCH, 0, whole),
-        *(_protocol("resnet56", 2.1, method, 0, whole) for method in (BEST, *FEW)),
-        _protocol("resnet56", 2.57, BEST, 0, whole),
+        *(_protocol("resnet20", 2.1, BEST, seed, whole) for seed in range(3)),
+        *(_protocol("resnet20", 2.1, method, seed, less) for seed in range(3) for method in refitted),
+        *(_protocol("resnet20", 2.1, method, 0, less) for method in (*PLAIN, SCRATCH)),
+        *(_protocol("resnet56", factor, BEST, 0, whole) for factor in (2.1, 2.57)),
+        *(_protocol("resnet56", 2.1, method, 0, less) for method in (*refitted, SCRATCH)),
+        *(_protocol("resnet56", 2.57, method, 0, less) for method in few),
     ]
     sweep = [_sweep(criterion, f, seed, short) for seed in range(3) for criterion in CRITERIA for f in FACTORS]
     return [*protocol, *sweep]
@@ -59,7 +66,7 @@ def _protocol(network: str, factor: float, method: str, seed: int, sizes: dict) 
 
 
 def run(case: dict) -> dict:
-    data = _cifar10(case["train"], case["test"])
+    data = _cifar10(case["train"], case["test"], CALIBRATION if case["part"] == "protocol" else SWEEP_CALIBRATION)
     model, accuracy = _original(case["network"], case["train"], case["test"])
     figures = (_sweep_figures if case["part"] == "sweep" else _protocol_figures)(model, data, case)
     return {"original_accuracy": accuracy, "original_macs": profile(model).macs, **figures}
@@ -69,36 +76,40 @@ def run(case: dict) -> dict:
 def _original(network: str, train: int, test: int) -> tuple[Any, float]:
     """The trained network, which nothing changes, and its accuracy in percent."""
     model = keras.models.load_model(material.network(f"{network}_cifar10"), compile=False)
-    return model, _accuracy(model, _cifar10(train, test))
+    return model, _accuracy(model, _cifar10(train, test, CALIBRATION))
 
 
 def _sweep_figures(model: Any, data: Data, case: dict) -> dict:
     pruned = _pruner(model, case, case["method"], reconstruct=True)(model, data, seed=case["seed"]).model
-    return {"pruned_accuracy": _accuracy(pruned, data), "macs": profile(pruned).macs}
+    tuned = None
+    if case["factor"] == SWEEP_TUNED:
+        tuned = FineTune(**_plain(case) | DISTILLED)(pruned, data, seed=case["seed"], teacher=model).model
+    return _figures(pruned, tuned, data)
+
+
+def _protocol_figures(model: Any, data: Data, case: dict) -> dict:
+    method, seed, tuning = case["method"], case["seed"], _plain(case)
+    if method in (BEST, SCRATCH):
+        prune = _pruner(model, case, "structured_obs", reconstruct=True, scope="measured")
+    else:
+        prune = _pruner(model, case, method.removesuffix(REFITTED), reconstruct=method.endswith(REFITTED))
+    pruned = prune(model, data, seed=seed).model
+    if method == BEST:
+        tuning |= DISTILLED
+    elif method == SCRATCH:
+        pruned = _fresh(pruned, seed)
+        tuning["learning_rate"] = 0.1
+    tuned = FineTune(**tuning)(pruned, data, seed=seed, teacher=model).model
+    return _figures(pruned, tuned, data)
+
+
+def _figures(pruned: Any, tuned: Any, data: Data) -> dict:
+    after = None if tuned is None else _accuracy(tuned, data)
+    return {"pruned_accuracy": _accuracy(pruned, data), "tuned_accuracy": after, "macs": profile(pruned).macs}
 
 
 def _plain(case: dict) -> dict[str, Any]:
     return {"optimizer": SGD, "augment": "crop_flip", "schedule": "cosine", "steps_per_epoch": case["steps"]}
-
-
-def _protocol_figures(model: Any, data: Data, case: dict) -> dict:
-    plain, method = _plain(case), case["method"]
-    if method in (BEST, SCRATCH):
-        settings = {"reconstruct": True, "scope": "measured"}
-        prune = _pruner(model, case, "structured_obs", **settings)
-    else:
-        prune = _pruner(model, case, method)
-    tune = FineTune(**plain)
-    if method == BEST:
-        tune = FineTune(**plain | DISTILLED)
-    pruned = prune(model, data, seed=case["seed"]).model
-    if method == SCRATCH:
-        pruned = _fresh(pruned, case["seed"])
-        plain["learning_rate"] = 0.1
-        tune = FineTune(**plain)
-    figures = {"pruned_accuracy": _accuracy(pruned, data), "macs": profile(pruned).macs}
-    tuned = tune(pruned, data, seed=case["seed"], teacher=model).model
-    return {**figures, "tuned_accuracy": _accuracy(tuned, data)}
 
 
 #: Matching the original's softened outputs, at a lower rate: refitting leaves little to mend. Labels count a little.
@@ -134,12 +145,12 @@ def _fresh(model: Any, seed: int) -> Any:
 
 
 @cache
-def _cifar10(train: int, test: int) -> Data:
+def _cifar10(train: int, test: int, calibration: int) -> Data:
     """The first rows of each part; calibration is of the training rows."""
     whole = material.data("cifar10")
     parts = [whole.train.take(train), whole.validation.take(test)]  # pyright: ignore[reportOptionalMemberAccess]
     train_split, test_split = (Split(part.x[:].astype("float32"), part.y[:]) for part in parts)
-    return Data(train_split, test_split, calibration=train_split.take(CALIBRATION), name="cifar10")
+    return Data(train_split, test_split, calibration=train_split.take(calibration), name="cifar10")
 
 
 def _accuracy(model: Any, data: Data) -> float:

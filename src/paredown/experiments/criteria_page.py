@@ -24,8 +24,8 @@ def _protocol(rows: list[dict]) -> list[str]:
         "CIFAR-10, accuracy (%) on the test images before and after one epoch of fine-tuning over "
         f"{rows[0]['train']:,} training images (batch 128, SGD at 0.01, momentum 0.9, weight decay 5e-4, cosine to 0, "
         "crop and flip). Every criterion takes the same share of the inner channels of each residual block and hands "
-        "on means (`compensate`); nothing else of the pruner is used. The first row takes all of it: structured OBS, "
-        "`scope='measured'`, `reconstruct=True`, and fine-tuning towards the original's outputs (rate 0.003, "
+        "on means (`compensate`); *refitted*: with `reconstruct=True`. The first row takes all there is: structured "
+        "OBS, `scope='measured'`, `reconstruct=True`, and fine-tuning towards the original's outputs (rate 0.003, "
         "temperature 4, weight 0.95). *From scratch* has its shape and random weights, trained for the same epoch at "
         "0.1. Nothing but those training images was looked at.",
     ]
@@ -49,19 +49,28 @@ def _protocol(rows: list[dict]) -> list[str]:
 
 def _sweep(rows: list[dict], folder: Path) -> list[str]:
     factors = list(dict.fromkeys(row["factor"] for row in rows))
+    tuned_at = next(row["factor"] for row in rows if row["tuned_accuracy"] is not None)
+    first = rows[0]
     parts = [
         "## Every criterion, five budgets",
-        f"ResNet-20, refitted (`reconstruct=True` on {rows[0]['examples']} images), not fine-tuned: accuracy (%) on "
-        f"{rows[0]['test']:,} test images, mean ± standard deviation over {len({row['seed'] for row in rows})} seeds "
-        "(the sample that is looked at, random scores). The same share of the inner channels of each block. The "
-        f"original scores {spread(rows, 'original_accuracy'):.1f} on these images.",
+        f"ResNet-20, refitted (`reconstruct=True` on {first['examples']} images), no fine-tuning: accuracy (%) on "
+        f"{first['test']:,} test images, mean ± standard deviation over {len({row['seed'] for row in rows})} seeds "
+        "(the sample that is looked at, random scores, the order of training). The same share of the inner channels of "
+        f"each block. *Tuned* at {tuned_at} ×: after {first['steps']} steps of 128 images towards the original's "
+        "outputs, as in the first row above. "
+        f"The original scores {spread(rows, 'original_accuracy'):.1f} on these images.",
     ]
     figure, panel = plots.axes("times fewer MACs", "accuracy on test images (%)")
     drawn = [{**row, "criterion": row["method"]} for row in rows if row["method"] in _DRAWN]
     plots.lines(panel, drawn, "factor", "pruned_accuracy", "criterion")
     parts.append(plots.save(figure, folder, "criteria-accuracy", "Accuracy over the MAC budget for seven criteria"))
     cells = [
-        [method, *(f"{spread((r for r in group if r['factor'] == f), 'pruned_accuracy'):.1f}" for f in factors)]
+        [
+            method,
+            *(f"{spread((r for r in group if r['factor'] == f), 'pruned_accuracy'):.1f}" for f in factors),
+            f"{spread(group, 'tuned_accuracy'):.1f}",
+        ]
         for (method,), group in grouped(rows, "method").items()
     ]
-    return [*parts, table(("criterion", *(f"{factor} ×" for factor in factors)), cells)]
+    columns = ("criterion", *(f"{factor} ×" for factor in factors), f"tuned, {tuned_at} ×")
+    return [*parts, table(columns, cells)]

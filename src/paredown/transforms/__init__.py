@@ -1,6 +1,7 @@
 """The transforms, by the names that recipes use. To add one: write its file and its row here."""
 
 from paredown.transform import Transform
+from paredown.transforms.factorize import Factorize
 from paredown.transforms.fine_tune import FineTune
 from paredown.transforms.prune_channels import PruneChannels
 from paredown.transforms.prune_cycle import PruneCycle
@@ -9,11 +10,13 @@ from paredown.transforms.prune_weights import PruneWeights
 from paredown.transforms.reestimate_batch_norm import ReestimateBatchNorm
 
 TRANSFORMS: dict[str, type[Transform]] = {
-    kind.name: kind for kind in (PruneChannels, PruneWeights, PruneCycle, PruneGradually, ReestimateBatchNorm, FineTune)
+    kind.name: kind
+    for kind in (PruneChannels, Factorize, PruneWeights, PruneCycle, PruneGradually, ReestimateBatchNorm, FineTune)
 }
 
 __all__ = [
     "TRANSFORMS",
+    "Factorize",
     "FineTune",
     "PruneChannels",
     "PruneCycle",

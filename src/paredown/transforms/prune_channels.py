@@ -18,16 +18,14 @@ from paredown.layer_rules import rule_for
 from paredown.moments import Moments
 from paredown.narrow import fresh_states, masked_outputs, narrow, removed_channels, removed_inside
 from paredown.network import Network
-from paredown.profiling import MacCount, profile
-from paredown.reconstruct import Refit, refit
+from paredown.profiling import MacCount
+from paredown.reconstruct import Refit, in_memory, refit
 from paredown.scoring import COMBINE, component_scores, in_one_unit, saved_share
 from paredown.sensitivity import measured_losses
 from paredown.transform import Change, Skip, Transform, TransformResult
 from paredown.transforms.channel_budget import BUDGETS, COSTS, SCOPES, check_budgets, keep_affordable, opened
 from paredown.transforms.objective import example_loss
 
-#: About how many bytes of activations refitting may hold at once.
-REFIT_BYTES = 3_000_000_000
 #: Examples on which the outputs of narrowed networks are compared.
 MEASURED_EXAMPLES = 400
 
@@ -128,7 +126,7 @@ class PruneChannels(Transform):
             )
         channels = Channels(model)
         groups = self._open_groups(channels)
-        moments = None if data is None else Moments(channels, _sample(data.calibration, self.examples, seed), seed)
+        moments = None if data is None else Moments(channels, data.calibration.sample(self.examples, seed), seed)
         with fresh_states(channels.network):
             scores = self._scores(channels, groups, data, seed, moments)
             keep = self._keep(channels, groups, scores, data, moments)
@@ -216,8 +214,7 @@ class PruneChannels(Transform):
 
     def _refitted(self, channels: Channels, keep: np.ndarray, split: Split, input_shape: tuple, seed: int) -> Refit:
         """The network with its layers refitted on as many of the examples as fit into memory."""
-        peak = profile(channels.network.model, input_shape).peak_activation_bytes
-        split = split.take(max(16, REFIT_BYTES // (2 * max(1, peak))))
+        split = in_memory(split, channels.network.model, input_shape)
         return refit(channels.network.model, channels, keep, split, self.reconstruct, seed)
 
     def _scores(self, channels: Channels, groups: list[ChannelGroup], data: Any, seed: int, moments: Any) -> np.ndarray:
@@ -256,12 +253,6 @@ class PruneChannels(Transform):
             consumers = list(moments.consumers.values())
             losses = measured_losses(channels, groups, scores, consumers, few, self.reconstruct)
         return keep_affordable(counted, share, scores, members, self.scope, *limits, losses)
-
-
-def _sample(split: Split, count: int, seed: int) -> Split:
-    """At most so many examples, drawn without order."""
-    chosen = np.random.default_rng(seed).permutation(len(split))[:count]
-    return split.part(np.sort(chosen))
 
 
 def _with_insides(channels: Channels, reasons: dict[str, str], inside: dict[str, np.ndarray]) -> dict[str, str]:

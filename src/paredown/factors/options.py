@@ -1,0 +1,150 @@
+"""What a layer could become: each kind at several ranks, with what that loses and what it costs."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from paredown.factors.kinds import FACTORIZATIONS, Solver, sizes
+from paredown.factors.pieces import Piece, piece_costs, piece_of, piece_positions
+from paredown.factors.problem import Problem
+
+#: About how many ranks of one kind are offered to a whole network's budget.
+_LEVELS = 24
+
+#: `price(layer or piece name, inputs, outputs, (MACs, parameters))`: what one layer costs.
+Price = Callable[[str, int, int, tuple[int, int]], float]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way to factorize a layer.
+
+    Args:
+        kind: Row of `FACTORIZATIONS`.
+        rank: Its rank; for "tucker" also a pair.
+        loss: Mean square of what the outputs lose, as a share of their variance.
+        cost: In the unit of the price that was asked for.
+    """
+
+    kind: str
+    rank: Any
+    loss: float
+    cost: float
+
+
+@dataclass(eq=False)
+class Candidate:
+    """A layer that may be factorized.
+
+    Args:
+        path: Of the layer.
+        problem: What its factors are to give.
+        shape: Of its input, (1, …).
+        use_bias: Whether the last factor has a bias.
+        price: What layers cost.
+        kinds: Rows of `FACTORIZATIONS` that may be used.
+    """
+
+    path: str
+    problem: Problem
+    shape: tuple[int, ...]
+    use_bias: bool
+    price: Price
+    kinds: Sequence[str]
+    _solvers: dict[str, Solver] = field(default_factory=dict)
+    _positions: dict[str, list[int]] = field(default_factory=dict)
+    _bounds: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def layer(self) -> Any:
+        return self.problem.linear.layer
+
+    @cached_property
+    def own_cost(self) -> float:
+        """What the layer costs now."""
+        _, inputs, outputs = sizes(self.problem)
+        alone = [piece_of(self.layer)]
+        (costs,) = piece_costs(alone, piece_positions(alone, self.layer, self.shape), inputs, self.use_bias)
+        return self.price(self.path, inputs, outputs, costs)
+
+    def most(self, kind: str) -> int:
+        """The rank with which nothing is lost."""
+        return FACTORIZATIONS[kind].most(*sizes(self.problem))
+
+    def pieces(self, kind: str, rank: Any) -> tuple[Piece, ...]:
+        return FACTORIZATIONS[kind].pieces(self.layer, rank)
+
+    def cost(self, kind: str, rank: Any) -> float:
+        """What a factorization costs."""
+        pieces, inputs, total = self.pieces(kind, rank), sizes(self.problem)[1], 0
+        if kind not in self._positions:
+            self._positions[kind] = piece_positions(pieces, self.layer, self.shape)
+        for piece, costs in zip(pieces, piece_costs(pieces, self._positions[kind], inputs, self.use_bias), strict=True):
+            outputs = piece.outputs(inputs)
+            total += self.price(f"{self.path}_{piece.suffix}", inputs, outputs, costs)
+            inputs = outputs
+        return total
+
+    def within(self, kind: str, limit: float) -> int:
+        """The largest rank that costs at most `limit`; 0 where none does."""
+        return _largest(self.most(kind), lambda rank: self.cost(kind, rank) <= limit)
+
+    def bound(self, kind: str) -> int:
+        """The largest rank that is cheaper than the layer; 0 where none is."""
+        if kind not in self._bounds:
+            self._bounds[kind] = _largest(self.most(kind), lambda rank: self.cost(kind, rank) < self.own_cost)
+        return self._bounds[kind]
+
+    def solver(self, kind: str) -> Solver:
+        """Finds factors for ranks up to the bound."""
+        if kind not in self._solvers:
+            most = max(1, min(self.most(kind), self.bound(kind)))
+            self._solvers[kind] = FACTORIZATIONS[kind].solver(self.problem, most)
+        return self._solvers[kind]
+
+    def losses(self, kind: str, ranks: Sequence[Any]) -> np.ndarray:
+        """What ranks lose, as shares of the outputs' variance."""
+        return self.solver(kind).losses(np.array(ranks, dtype=object)) / max(self.problem.variance, 1e-30)
+
+    def reaching(self, kind: str, loss: float) -> int | None:
+        """The smallest rank that loses at most so much; None where no rank below the bound does."""
+        most = self.bound(kind)
+        if most == 0 or self.losses(kind, [most])[0] > loss:
+            return None
+        return most - _largest(most - 1, lambda less: self.losses(kind, [most - less])[0] <= loss)
+
+    def option(self, kind: str, rank: Any) -> Option:
+        return Option(kind, rank, float(self.losses(kind, [rank])[0]), self.cost(kind, rank))
+
+    def options(self) -> list[Option]:
+        """Those of all kinds that are cheaper than the layer and that no other beats in both loss and cost, the
+        cheapest first."""
+        found = []
+        for kind in self.kinds:
+            most = self.bound(kind)
+            if most:
+                count = min(most, 8 if kind == "cp" else _LEVELS)
+                ranks = np.unique(np.linspace(1, most, count).round().astype(int))
+                losses = self.losses(kind, ranks.tolist())
+                found += [
+                    Option(kind, int(rank), float(loss), self.cost(kind, int(rank)))
+                    for rank, loss in zip(ranks, losses, strict=True)
+                ]
+        found.sort(key=lambda option: (option.cost, option.loss))
+        best: list[Option] = []
+        for option in found:
+            if not best or option.loss < best[-1].loss:
+                best.append(option)
+        return best
+
+
+def _largest(most: int, holds: Callable[[int], bool]) -> int:
+    """The largest number up to `most` for which a property holds that no number has after one without it; 0 if none."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle - 1)
+    return low

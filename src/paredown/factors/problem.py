@@ -1,0 +1,110 @@
+"""What a layer's factors are to give: the least-squares problem that all kinds of factorization share.
+
+A layer is y = x W + b (`patches`). Factors give y = x K + b' with a K of low cost. What they lose is quadratic in K,
+
+    error(K) = tr((K - W)' G (K - W)) + what no K avoids,        G = E[x x']
+
+so that second moments of the rows x are all that is needed of the data. Without data G is the identity, and the error
+is that of the kernel itself.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from paredown.least_squares import Fit
+from paredown.moments import Sums
+from paredown.patches import LinearLayer
+
+#: Share of the mean variance that is added to every variance: at the least, and for as many rows as inputs.
+_RIDGE, _FEW = 1e-6, 1e-2
+#: Share of the sum of all mean squares that is added to every variance.
+_ROUNDING = 3e-7
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """One layer's.
+
+    Args:
+        linear: The layer.
+        wanted: The matrix that gives the wanted outputs best, shape (n, o); the layer's own where it reads what it
+            always read.
+        gram: G, shape (n, n); None: the identity.
+        sums: Of the rows and of what is missing at the output with the layer's own matrix; None without data.
+        with_bias: Whether a shift of the mean can be taken up.
+        variance: Mean square of the wanted outputs around their mean (without `with_bias`: around zero), summed over
+            outputs.
+    """
+
+    linear: LinearLayer
+    wanted: np.ndarray
+    gram: np.ndarray | None
+    sums: Sums | None
+    with_bias: bool
+    variance: float
+
+    @staticmethod
+    def plain(linear: LinearLayer) -> "Problem":
+        """Of the kernel alone."""
+        return Problem(linear, linear.matrix, None, None, False, float(np.square(linear.matrix).sum()))
+
+    @staticmethod
+    def unchanged(linear: LinearLayer, sums: Sums, with_bias: bool) -> "Problem":
+        """Of the outputs on data, where the layer reads what it always read.
+
+        Args:
+            sums: Over the rows.
+        """
+        row = sums.row / sums.count * with_bias
+        outputs = linear.matrix * ((sums.gram / sums.count - np.outer(row, row)) @ linear.matrix)
+        return Problem.of_data(linear, sums, Sums(*linear.matrix.shape), float(outputs.sum()), with_bias)
+
+    @staticmethod
+    def of_data(linear: LinearLayer, fitted: Sums, held_out: Sums, variance: float, with_bias: bool) -> "Problem":
+        """Of the outputs on data.
+
+        Args:
+            fitted, held_out: Sums over rows and what is missing at the output, in two parts, by the second of which it
+                is chosen how far the wanted matrix may leave the layer's own. Nothing is missing where the layer reads
+                what it always read.
+            variance: As above.
+        """
+        sums = fitted + held_out
+        step = Fit.best(fitted, held_out, with_bias).step if sums.square else 0.0
+        row = sums.row / sums.count * with_bias
+        gram = sums.gram / sums.count - np.outer(row, row)
+        # Directions that few rows have shown are held where the kernel itself has them; and what single precision has
+        # rounded, before the mean was taken off, must not make G indefinite.
+        ridge = max(_RIDGE, _FEW * len(gram) / sums.count) * np.diag(gram).mean()
+        gram[np.diag_indices_from(gram)] += max(ridge, _ROUNDING * np.trace(sums.gram) / sums.count) or 1.0
+        return Problem(linear, linear.matrix + step, gram, sums, with_bias, variance)
+
+    @cached_property
+    def total(self) -> float:
+        """What K = 0 would lose beyond what no K avoids."""
+        return float((self.wanted * self.weighted).sum())
+
+    @cached_property
+    def weighted(self) -> np.ndarray:
+        """G W, shape (n, o)."""
+        return self.times(self.wanted)
+
+    def times(self, matrix: np.ndarray) -> np.ndarray:
+        """G times a matrix."""
+        return matrix if self.gram is None else self.gram @ matrix
+
+    def shift(self, kernel: np.ndarray) -> np.ndarray:
+        """What the bias gains so that the mean output is right with K = `kernel`, shape (o,)."""
+        if self.sums is None or not self.with_bias:
+            return np.zeros(kernel.shape[1])
+        return (self.sums.target + self.sums.row @ (self.linear.matrix - kernel)) / self.sums.count
+
+    def error(self, kernel: np.ndarray) -> float:
+        """Mean square of what the outputs lose with K = `kernel`, as a share of `variance`; on the data exactly."""
+        if self.sums is None:
+            lost = float(np.square(kernel - self.linear.matrix).sum())
+        else:
+            lost = Fit(kernel - self.linear.matrix, self.shift(kernel)).left(self.sums)
+        return lost / max(self.variance, 1e-30)
