@@ -5,6 +5,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from paredown import blocks
     from paredown.channels import ChannelGroup, channel_groups
     from paredown.data import Data, Split
     from paredown.errors import ParedownError
@@ -52,6 +53,8 @@ _HOMES = {
         "ReestimateBatchNorm",
     ),
 }
+#: Modules that are named whole.
+_MODULES = ("blocks",)
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __version__ = version("paredown")
@@ -78,6 +81,7 @@ __all__ = [
     "Split",
     "Transform",
     "TransformResult",
+    "blocks",
     "channel_groups",
     "compress",
     "export_litert",
@@ -88,6 +92,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"paredown.{name}")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'paredown' has no attribute {name!r}")
     value = getattr(import_module(_HOME_OF[name]), name)
