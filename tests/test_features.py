@@ -18,6 +18,7 @@ from paredown.transforms.fine_tune import FineTune
 MATCH = FineTune(
     epochs=20, batch_size=16, learning_rate=0.01, features="auto", feature_weight=1.0, frozen_statistics=True
 )
+BATCH_STATISTICS = {"frozen_statistics": False, "patience": 40, "epochs": 40}
 ONE_STEP = dataclasses.replace(MATCH, epochs=1, batch_size=32, optimizer="sgd")
 
 
@@ -88,7 +89,7 @@ def test_where_the_teacher_is_constant_the_difference_counts_as_it_is(data):
 
 
 @pytest.mark.parametrize("labelled", [True, False])
-@pytest.mark.parametrize("settings", [{}, {"teacher_weight": 0.5}, {"frozen_statistics": False, "patience": 40, "epochs": 40}])
+@pytest.mark.parametrize("settings", [{}, {"teacher_weight": 0.5}, BATCH_STATISTICS])
 def test_the_feature_loss_falls(data, labelled, settings):
     model, teacher = network(1, strides=2), network(2, strides=2)
     before, told = weights(model), weights(teacher)
