@@ -129,7 +129,9 @@ def outputs_of(network: Network) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
     for call in _calls(network):
         if call.inner is None:
-            found.setdefault(call.path, []).extend(call.outputs)
+            known = found.setdefault(call.path, [])
+            # A nested model's calls come again at each call of it.
+            known += [tensor for tensor in call.outputs if not any(tensor is other for other in known)]
         elif call.path not in found:
             made = {id(t): t for inner in _calls(call.inner) if inner.inner is None for t in inner.outputs}
             tensors = [made[i] for i in _ends(call.inner) if i in made]
