@@ -119,7 +119,8 @@ def test_a_network_that_equals_its_teacher_stays(data):
 
 def test_nothing_else_of_training_changes(data):
     """With next to no weight, the passes, statistics and steps are those without features."""
-    tune = dataclasses.replace(MATCH, epochs=2, features=(), feature_weight=0.0, frozen_statistics=False)
+    # Not Adam: it would make whole steps of what rounding leaves of a gradient that is 0 (a bias before a norm).
+    tune = dataclasses.replace(ONE_STEP, epochs=2, features=(), feature_weight=0.0, frozen_statistics=False)
     model, teacher = network(1), network(2)
     plain = tune(model, data, teacher=teacher).model
     matched = dataclasses.replace(tune, features="auto", feature_weight=1e-12)(model, data, teacher=teacher).model
