@@ -16,6 +16,7 @@ MODULES: dict[str, str] = {
     "criteria": "criteria",
     "sparse-weights": "sparse_weights",
     "structures": "structures",
+    "one-dimensional": "one_dimensional",
 }
 
 
