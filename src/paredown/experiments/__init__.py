@@ -15,6 +15,7 @@ MODULES: dict[str, str] = {
     "autoencoder": "autoencoder",
     "criteria": "criteria",
     "sparse-weights": "sparse_weights",
+    "svd": "svd",
 }
 
 
