@@ -16,6 +16,7 @@ from paredown import progress
 from paredown.cli import display, start
 from paredown.cli.main import run
 from paredown.errors import ModelError, SettingError
+from paredown.factors import Saving
 
 HEAVY = ("keras", "tensorflow", "plotly", "scipy", "sklearn", "ai_edge_litert")
 TFLITE = b"\x1c\x00\x00\x00TFL3" + bytes(64)
@@ -360,6 +361,20 @@ def test_profile_says_why(profiled, capsys):
     table = capsys.readouterr().out.split("removable")[1].splitlines()
     assert any(line.split() == ["conv", "Conv2D", "32", "32"] for line in table)
     assert any(line.split() == ["[red]odd", "Odd", "32", "0", "no", "rule"] for line in table)
+
+
+def test_profile_says_what_factorizing_could_save(profiled, capsys, monkeypatch):
+    rows = [
+        Saving("conv", 1000, "svd", 4, 8, 250),
+        Saving("[red]odd", 0, None, None, 0, 0, "it is a grouped convolution"),
+    ]
+    monkeypatch.setattr("paredown.factors.possible_savings", lambda model, input_shape: rows)
+    assert run(["profile", str(profiled.model), "--factors"]) == 0
+    table = capsys.readouterr().out.split("cheaper up to")[1].splitlines()
+    assert any(line.split() == ["conv", "1,000", "svd", "4", "8", "██", "25.0", "%"] for line in table)
+    assert any("[red]odd" in line and "it is a grouped convolution" in line for line in table)
+    assert run(["profile", str(profiled.model), "--factors", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["factors"][0]["saved"] == 250
 
 
 def test_profile_json(profiled, capsys):

@@ -16,6 +16,7 @@ from paredown.factors import (
     piece_costs,
     piece_of,
     piece_positions,
+    possible_savings,
     sizes,
     tucker_ranks,
 )
@@ -216,3 +217,21 @@ def test_large_matrices_are_projected():
     matrix += 1e-3 * generator.normal(size=matrix.shape)
     found = left_singular(matrix, 20)
     assert np.linalg.norm(matrix - found @ (found.T @ matrix)) < 1.05 * np.linalg.norm(matrix) * 1e-2
+
+
+def test_savings_are_of_the_kernels_and_the_rest_says_why():
+    i = keras.Input((8, 8, 3))
+    low, full = layers.Conv2D(16, 3, padding="same", name="low"), layers.Conv2D(16, 3, padding="same", name="full")
+    x = layers.Conv2D(4, 3, groups=2, name="grouped")(full(low(i)))
+    model = keras.Model(i, layers.Dense(4, name="last")(layers.GlobalAveragePooling2D()(x)))
+    generator = np.random.default_rng(0)
+    low.kernel.assign((generator.normal(size=(27, 2)) @ generator.normal(size=(2, 16))).reshape(3, 3, 3, 16))
+    full.kernel.assign(np.linalg.qr(generator.normal(size=(144, 16)))[0].reshape(3, 3, 16, 16))
+    found = {saving.layer: saving for saving in possible_savings(model, 0.99)}
+    assert (found["low"].kind, found["low"].rank) == ("svd", 2)
+    assert found["low"].saved == 64 * (27 * 16 - 2 * (27 + 16))
+    assert found["low"].macs == profile(model).layers[0].macs
+    assert found["full"].saved == 0
+    assert found["full"].why == "no cheaper rank keeps 99% of the kernel"
+    assert "grouped" in found["grouped"].why
+    assert found["last"].bound == 1

@@ -7,7 +7,7 @@ from keras import layers
 from networks import NETWORKS, CrossChannel, image
 from paredown.channels import Channels
 from paredown.errors import ModelError, SettingError
-from paredown.profiling import profile
+from paredown.profiling import compared, profile
 
 
 def _macs(layer, shape):
@@ -227,3 +227,17 @@ def test_models_whose_calls_cannot_be_seen_are_refused():
         profile(Subclassed())
     with pytest.raises(ModelError, match="'lazy' without a known input shape"):
         profile(keras.Sequential([layers.Dense(3)], name="lazy"))
+
+
+def test_new_layers_stand_behind_those_whose_place_they_take():
+    def net(names):
+        keras.utils.clear_session(free_memory=False)
+        x = i = keras.Input((4,), name="i")
+        for name in names:
+            x = keras.layers.Dense(4, name=name)(x)
+        return profile(keras.Model(i, x))
+
+    rows = compared(net(["a", "b", "c", "d"]), net(["a", "b_reduce", "b_expand", "c", "e"]))
+    assert [row["name"] for row in rows] == ["a", "b", "b_reduce", "b_expand", "c", "d", "e"]
+    assert (rows[1]["macs_before"], rows[1]["macs_after"]) == (16, None)
+    assert (rows[2]["channels_before"], rows[2]["channels_after"]) == (None, 4)

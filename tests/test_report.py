@@ -121,6 +121,17 @@ def test_bars_are_the_costliest_layers_in_network_order():
     assert least >= max(left_out)
 
 
+def test_layers_that_came_or_went_have_no_figure_rather_than_an_unknown_one():
+    new = {**record_example.layer("conv_vertical", "Conv2D", (None, 100), (None, 10), (None, 8))}
+    gone = {**record_example.layer("conv", "Conv2D", (300, None), (30, None), (16, None))}
+    first, second = layers.bars([gone, new])
+    assert (first.macs.before, first.macs.after, first.channels.after) == ("300", "–", "–")
+    assert (second.macs.before, second.macs.after, second.channels.before) == ("–", "100", "–")
+    record = record_example.classifier()
+    record["layers"] += [gone, new]
+    assert "300 → –" in render(record)
+
+
 def test_bars_are_relative_to_the_longest_and_absent_where_unknown():
     found = {bar.name: bar for bar in layers.bars(record_example.classifier()["layers"])}
     longest = 28 * 28 * 9 * 32 * 32

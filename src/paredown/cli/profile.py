@@ -17,6 +17,9 @@ def profile(
     why: Annotated[
         bool, typer.Option("--why", help="Also how many channels of each layer can be removed, and why not the others.")
     ] = False,
+    factors: Annotated[
+        bool, typer.Option("--factors", help="Also what factorizing could save in each layer at 95 % of its kernel.")
+    ] = False,
     input_shape: Annotated[
         str | None, typer.Option(metavar="H,W,C", help="Sizes of an input that has open ones, e.g. 224,224,3.")
     ] = None,
@@ -29,13 +32,21 @@ def profile(
     from paredown.cli import display
 
     with display.working(json=as_json):
-        found = profiling.profile(model_file.load_model(model, trust=trust), input_shape=shape)
+        network = model_file.load_model(model, trust=trust)
+        found, savings = profiling.profile(network, input_shape=shape), []
+        if factors:
+            from paredown.factors import possible_savings
+
+            savings = possible_savings(network, input_shape=shape)
     if as_json:
-        typer.echo(json.dumps(found.to_dict(), indent=2))
+        more = {"factors": [saving.to_dict() for saving in savings]} if factors else {}
+        typer.echo(json.dumps(found.to_dict() | more, indent=2))
         return
     _print(found, model.name)
     if why:
         _print_why(found)
+    if factors:
+        _print_factors(savings)
 
 
 def _shape(text: str | None) -> tuple[int, ...] | None:
@@ -95,6 +106,25 @@ def _print_why(found: Any) -> None:
             made.add_row(
                 layer.name, layer.kind, formats.count(layer.channels), formats.count(layer.removable), layer.why
             )
+    display.console().print(made)
+
+
+def _print_factors(savings: list[Any]) -> None:
+    from paredown.cli import display
+    from paredown.report import formats
+
+    made = display.table("layer", "MACs", "best kind", "rank", "cheaper up to", "saves", "", left=1)
+    made.columns[-1].justify, made.columns[-1].no_wrap = "left", False
+    for saving in savings:
+        made.add_row(
+            saving.layer,
+            formats.count(saving.macs) if saving.macs else "",
+            saving.kind or "",
+            "" if saving.rank is None else str(saving.rank),
+            str(saving.bound or ""),
+            _share(saving.saved / saving.macs) if saving.saved else "",
+            saving.why,
+        )
     display.console().print(made)
 
 

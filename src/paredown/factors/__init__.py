@@ -5,6 +5,7 @@ from paredown.factors.options import Candidate, Option
 from paredown.factors.pieces import Chain, Piece, piece_costs, piece_of, piece_positions
 from paredown.factors.problem import Problem
 from paredown.factors.ranks import evbmf_rank
+from paredown.factors.savings import Saving, possible_savings
 
 __all__ = [
     "FACTORIZATIONS",
@@ -14,11 +15,13 @@ __all__ = [
     "Option",
     "Piece",
     "Problem",
+    "Saving",
     "Solver",
     "evbmf_rank",
     "piece_costs",
     "piece_of",
     "piece_positions",
+    "possible_savings",
     "sizes",
     "tucker_ranks",
 ]

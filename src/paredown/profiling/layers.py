@@ -1,6 +1,7 @@
 """What costs what: MACs, parameters, bytes and the memory peak, layer by layer."""
 
 import dataclasses
+import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -126,10 +127,10 @@ def profile(model: Any, input_shape: tuple[int, ...] | None = None) -> Profile:
 
 
 def compared(before: Profile, after: Profile) -> list[dict[str, Any]]:
-    """Layers with weights, before and after, side by side by name; new ones at the end."""
+    """Layers with weights, before and after, side by side by name; new ones behind those whose place they take."""
     old, new = ({layer.name: layer for layer in p.layers} for p in (before, after))
     rows = []
-    for name in [*old, *(name for name in new if name not in old)]:
+    for name in _merged(list(old), list(new)):
         a, b = old.get(name), new.get(name)
         if not (a and a.params) and not (b and b.params):
             continue
@@ -146,6 +147,13 @@ def compared(before: Profile, after: Profile) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _merged(old: list[str], new: list[str]) -> list[str]:
+    """All names once; where the two differ first the old ones."""
+    found = difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+    parts = [old[a:b] if tag == "equal" else [*old[a:b], *new[c:d]] for tag, a, b, c, d in found]
+    return list(dict.fromkeys(name for part in parts for name in part))
 
 
 def _removal(path: str, call: Call, channels: Channels, removable: dict[str, tuple[int, str]]) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 import math
 
 UNKNOWN = "unknown"
+#: Stands where there is nothing that could have a figure.
+ABSENT = "\u2013"
 MINUS = "\u2212"
 
 _COUNT_UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k"))

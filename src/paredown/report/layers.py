@@ -10,7 +10,7 @@ MOST_BARS = 40
 
 @dataclass(frozen=True)
 class Bar:
-    """One figure of one layer before and after; widths in percent of the longest bar, None = unknown."""
+    """One figure of one layer before and after; widths in percent of the longest bar, None = unknown or not there."""
 
     before: str
     after: str
@@ -61,4 +61,11 @@ def _bar(row: dict, figure: str, longest: float) -> Bar:
     percent = [
         None if value is None else round(100 * value / longest, 2) if longest else 0.0 for value in (before, after)
     ]
-    return Bar(formats.count(before), formats.count(after), *percent)
+    told = [told_figure(row, figure, when) for when in ("before", "after")]
+    return Bar(*told, *percent)
+
+
+def told_figure(row: dict, figure: str, when: str) -> str:
+    """A figure in words; a layer that a step put in, or replaced, has none before, or after."""
+    there = row.get(f"channels_{when}") is not None
+    return formats.count(row.get(f"{figure}_{when}")) if there else formats.ABSENT

@@ -61,7 +61,7 @@ def render(record: dict) -> str:
         loader=PackageLoader("paredown.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["breakable"] = _breakable
-    environment.globals |= {"formats": formats, "summary": summary}
+    environment.globals |= {"formats": formats, "summary": summary, "told_figure": layers.told_figure}
     figures = {"score": charts.score_chart(record), "latency": charts.latency_chart(record)}
     return environment.get_template("template.html.j2").render(
         record=record,
