@@ -36,11 +36,12 @@ def _layers(rows: list[dict], folder: Path) -> list[str]:
         "## One layer",
         "What the output of one layer loses, mean square as a share of its variance, all else as it was. *Kernel "
         f"alone*: factors of the kernel. *Data-aware*: fitted to the outputs on {first['calibration']} training "
-        f"images. Held out: {first['test']:,} test images, which were not looked at; *predicted*: what the second moments of "
-        "the calibration images say (on those images it is exact). At up to 64 random positions of each image; mean ± "
+        f"images. Held out: {first['test']:,} test images, which were not looked at; *predicted*: what the second "
+        "moments of the calibration images say (on those images it is exact). At up to 64 positions of each "
+        "image, drawn at random; mean ± "
         f"standard deviation over {len({row['seed'] for row in rows})} seeds (the sample of images; of the classifier "
         "also its training). Vertical lines: where factors cost what the layer costs, by the positions that each "
-        "factor is really computed at. *Half*: the error with about half of the layer's MACs, between two ranks along a "
+        "factor is really computed at. *Half*: the error with half of the layer's MACs, between two ranks along a "
         "straight line in both logarithms.",
     ]
     cells = [
@@ -132,11 +133,11 @@ def _networks(rows: list[dict], folder: Path) -> list[str]:
     parts = [
         "## Whole networks",
         f"Every kind but `cp` may be used; {first['calibration']} calibration images, {first['test']:,} test images; "
-        f"mean ± standard deviation over {len({row['seed'] for row in rows})} seeds (the sample of images, the order of "
-        "training; of the classifier also its own training). *Uniform*: every layer keeps the same share of its MACs "
-        "(`layer_macs`), so that the network keeps that share but for the layers that no rank makes so cheap and "
-        "what rounding down gives away. *Asymmetric*: each layer fitted to what it gave, from what its predecessors "
-        "give now. *Optimal*: kinds and ranks of all layers at once within the network's MACs (`macs`), the least sum "
+        f"mean ± standard deviation over {len({row['seed'] for row in rows})} seeds (the sample of images, the "
+        "order of training; of the classifier also its own training). *Uniform*: every layer keeps the same "
+        "share of its MACs (`layer_macs`), so that the network keeps that share but for the "
+        "layers that no rank makes so cheap and what rounding down gives away. *Asymmetric*: each layer fitted to what it "
+        "gave, from what its predecessors give now. *Optimal*: kinds and ranks of all layers at once within the network's MACs (`macs`), the least sum "
         "of the layers' losses; *measured*: of what those do to the network's outputs (`scope='measured'`). "
         f"Fine-tuned: {first['steps']} steps of 128 images towards the original's outputs (SGD at 0.003, momentum 0.9, "
         "weight decay 5e-4, cosine to 0, temperature 4, weight 0.95, moved crops, CIFAR-10 also mirrored), the same "
