@@ -122,6 +122,9 @@ def _curve(panel: Any, rows: list[dict], x: str, y: str, place: int, label: str 
     look = {"color": plots.PALETTE[place], "marker": plots.MARKERS[place], "linestyle": "--" if dashed else "-"}
     panel.plot(places, means, label=label, fillstyle="none" if dashed else "full", **look)
     panel.set(xscale="log", yscale="log")
+    for axis in (panel.xaxis, panel.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
 
 
 # ---- whole networks
@@ -142,7 +145,7 @@ def _networks(rows: list[dict], folder: Path) -> list[str]:
         f"Fine-tuned: {first['steps']} steps of 128 images towards the original's outputs (SGD at 0.003, momentum 0.9, "
         "weight decay 5e-4, cosine to 0, temperature 4, weight 0.95, moved crops, CIFAR-10 also mirrored), the same "
         f"for all. Speed-up: LiteRT, float32, {first['threads']} thread, original's time / factorized network's time, "
-        f"median of {first['timings']} pairs measured in turn.",
+        f"median of {first['timings']} pairs measured in turn, in brackets their 10th to 90th percentile; of seed 0.",
     ]
     for (network,), group in grouped(rows, "network").items():
         parts += [f"### {_NAMES[network]}; the original {spread(group, 'original_accuracy'):.2f} %", _table(group)]
@@ -160,13 +163,17 @@ def _table(rows: list[dict]) -> str:
             f"{spread(group, 'factorized_accuracy'):.2f}",
             f"{spread(group, 'tuned_accuracy'):.2f}",
             f"{spread(group, 'factorized_ms'):.3f}",
-            f"{spread(group, 'speedup'):.2f}",
+            _speedup(group[0]),
             _kinds(group),
         ]
         for (factor, method), group in grouped(rows, "factor", "method").items()
     ]
     columns = ("method", "asked (×)", "fewer MACs (×)", "factorized (%)", "fine-tuned (%)", "latency (ms)")
     return table((*columns, "speed-up (×)", "layers of each kind, seed 0"), cells)
+
+
+def _speedup(row: dict) -> str:
+    return f"{row['speedup']:.2f} ({row['speedup_p10']:.2f} to {row['speedup_p90']:.2f})"
 
 
 def _kinds(group: list[dict]) -> str:
