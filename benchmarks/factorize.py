@@ -12,12 +12,15 @@ made. Targets: 60 s on two cores, twice the weights.
 """
 
 import argparse
+import contextlib
 import os
 import resource
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -44,13 +47,13 @@ def measured(name: str, setting: str, size: int) -> str:
     model = getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3))
     weight_bytes = 4 * model.count_params()
     key, value = setting.split("=")
-    seconds = timed_solvers()
+    settings: dict[str, Any] = {key: float(value) if "." in value else int(value)}
     # What TensorFlow itself takes for a first call is not counted.
     Factorize(rank=1)(keras.Sequential([keras.Input((8,)), keras.layers.Dense(8)]))
-    seconds.clear()
-    before, start, computing = peak_bytes(), time.perf_counter(), time.process_time()
-    result = Factorize(**{key: float(value) if "." in value else int(value)})(model)
-    clock_s, computing_s = time.perf_counter() - start, time.process_time() - computing
+    with timed_solvers() as seconds:
+        before, start, computing = peak_bytes(), time.perf_counter(), time.process_time()
+        result = Factorize(**settings)(model)
+        clock_s, computing_s = time.perf_counter() - start, time.process_time() - computing
     grown, kept = peak_bytes() - before, 4 * result.model.count_params()
     kinds = ", ".join(f"{kind} {s:.1f}" for kind, s in sorted(seconds.items(), key=lambda one: -one[1]))
     return (
@@ -60,8 +63,9 @@ def measured(name: str, setting: str, size: int) -> str:
     )
 
 
-def timed_solvers() -> dict[str, float]:
-    """Makes every solver note its seconds of computing, by kind and whether the layer is a convolution."""
+@contextlib.contextmanager
+def timed_solvers() -> Iterator[dict[str, float]]:
+    """Every solver notes its seconds of computing, by kind and whether the layer is a convolution."""
     import dataclasses
 
     from paredown.factors import FACTORIZATIONS, Solver
@@ -87,14 +91,18 @@ def timed_solvers() -> dict[str, float]:
         def solver(problem, most):
             label = f"{kind} {'convolution' if len(problem.linear.kernel.shape) > 2 else 'dense'}"
             made: Solver = noting(label, make)(problem, most)
-            made.losses, made.factors = noting(label, made.losses), noting(label, made.factors)
+            for name in ("losses", "factors"):
+                setattr(made, name, noting(label, getattr(made, name)))
             return made
 
         return solver
 
-    for kind, row in list(FACTORIZATIONS.items()):
-        FACTORIZATIONS[kind] = dataclasses.replace(row, solver=solving(kind, row.solver))
-    return seconds
+    rows = dict(FACTORIZATIONS)
+    FACTORIZATIONS.update({k: dataclasses.replace(row, solver=solving(k, row.solver)) for k, row in rows.items()})
+    try:
+        yield seconds
+    finally:
+        FACTORIZATIONS.update(rows)
 
 
 def peak_bytes() -> int:

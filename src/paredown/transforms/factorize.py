@@ -152,13 +152,13 @@ class Factorize(Transform):
         layers, skips = self._layers(network)
         fitting = Fitting(model, network)
         candidates = self._candidates(layers, network, fitting, split, data, seed)
-        whole_first = self.asymmetric and split is not None
-        settle = None if whole_first else fitting.factorize
+        in_turn = split if self.asymmetric else None
+        settle = fitting.factorize if in_turn is None else None
         chosen, log = self._chosen(candidates, model, network, split, data, settle)
         skips += [Skip(path, reason) for path, reason in chosen.items() if isinstance(reason, str)]
         taken = {c.path: (c, option) for c in candidates if isinstance(option := chosen[c.path], Option)}
-        if whole_first and taken:
-            fitting.side_by_side(taken, in_memory(split, model, data and data.input_shape), seed)
+        if in_turn is not None and taken:
+            fitting.side_by_side(taken, in_memory(in_turn, model, data and data.input_shape), seed)
         if split is not None:
             large = [path for path, (candidate, _) in taken.items() if candidate.problem.sums is None]
             skips += [
