@@ -17,6 +17,7 @@ MODULES: dict[str, str] = {
     "sparse-weights": "sparse_weights",
     "structures": "structures",
     "one-dimensional": "one_dimensional",
+    "svd": "svd",
 }
 
 

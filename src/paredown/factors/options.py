@@ -1,5 +1,6 @@
 """What a layer could become: each kind at several ranks, with what that loses and what it costs."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,6 +12,8 @@ from paredown.factors.kinds import FACTORIZATIONS, Solver, sizes
 from paredown.factors.pieces import Piece, piece_costs, piece_of, piece_positions
 from paredown.factors.problem import Problem
 
+#: Solvers of layers with more weights are not kept longer than they are used.
+_KEPT = 2**20
 #: About how many ranks of one kind are offered to a whole network's budget.
 _LEVELS = 24
 
@@ -54,7 +57,8 @@ class Candidate:
     use_bias: bool
     price: Price
     kinds: Sequence[str]
-    _solvers: dict[str, Solver] = field(default_factory=dict)
+    _solvers: dict[str, tuple[int, Solver]] = field(default_factory=dict)
+    _options: list[Option] | None = None
     _positions: dict[str, list[int]] = field(default_factory=dict)
     _bounds: dict[str, int] = field(default_factory=dict)
 
@@ -98,16 +102,28 @@ class Candidate:
             self._bounds[kind] = _largest(self.most(kind), lambda rank: self.cost(kind, rank) < self.own_cost)
         return self._bounds[kind]
 
-    def solver(self, kind: str) -> Solver:
-        """Finds factors for ranks up to the bound."""
-        if kind not in self._solvers:
-            most = max(1, min(self.most(kind), self.bound(kind)))
-            self._solvers[kind] = FACTORIZATIONS[kind].solver(self.problem, most)
-        return self._solvers[kind]
+    def solver(self, kind: str, rank: Any = None) -> Solver:
+        """Finds factors for ranks up to `rank`; None, and of a small layer: up to the bound, whatever comes next."""
+        most = max(1, min(self.most(kind), self.bound(kind)))
+        if self._large and isinstance(rank, int | np.integer):
+            most = int(rank)
+        if kind not in self._solvers or self._solvers[kind][0] < most:
+            self._solvers[kind] = most, FACTORIZATIONS[kind].solver(self.problem, most)
+        return self._solvers[kind][1]
+
+    def forget(self) -> None:
+        """Lets go of what a large layer's solvers hold: those of a whole network would be many times its weights."""
+        if self._large:
+            self._solvers.clear()
+
+    @property
+    def _large(self) -> bool:
+        return math.prod(self.problem.linear.shape) > _KEPT
 
     def losses(self, kind: str, ranks: Sequence[Any]) -> np.ndarray:
         """What ranks lose, as shares of the outputs' variance."""
-        return self.solver(kind).losses(np.array(ranks, dtype=object)) / max(self.problem.variance, 1e-30)
+        most = None if any(isinstance(rank, tuple) for rank in ranks) else max(ranks)
+        return self.solver(kind, most).losses(np.array(ranks, dtype=object)) / max(self.problem.variance, 1e-30)
 
     def reaching(self, kind: str, loss: float) -> int | None:
         """The smallest rank that loses at most so much; None where no rank below the bound does."""
@@ -122,6 +138,12 @@ class Candidate:
     def options(self) -> list[Option]:
         """Those of all kinds that are cheaper than the layer and that no other beats in both loss and cost, the
         cheapest first."""
+        if self._options is None:
+            self._options = self._found_options()
+            self.forget()
+        return self._options
+
+    def _found_options(self) -> list[Option]:
         found = []
         for kind in self.kinds:
             most = self.bound(kind)

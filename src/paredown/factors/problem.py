@@ -8,6 +8,7 @@ so that second moments of the rows x are all that is needed of the data. Without
 is that of the kernel itself.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,6 +22,8 @@ from paredown.patches import LinearLayer
 _RIDGE, _FEW = 1e-6, 1e-2
 #: Share of the sum of all mean squares that is added to every variance.
 _ROUNDING = 3e-7
+#: A kernel of more weights than this is read in single precision where it is all that counts, half the memory.
+_LARGE = 2**22
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +32,8 @@ class Problem:
 
     Args:
         linear: The layer.
-        wanted: The matrix that gives the wanted outputs best, shape (n, o); the layer's own where it reads what it
-            always read.
+        step: What is added to the layer's own matrix for the one that gives the wanted outputs best, shape (n, o);
+            0 where it reads what it always read.
         gram: G, shape (n, n); None: the identity.
         sums: Of the rows and of what is missing at the output with the layer's own matrix; None without data.
         with_bias: Whether a shift of the mean can be taken up.
@@ -39,7 +42,7 @@ class Problem:
     """
 
     linear: LinearLayer
-    wanted: np.ndarray
+    step: np.ndarray | float
     gram: np.ndarray | None
     sums: Sums | None
     with_bias: bool
@@ -48,7 +51,7 @@ class Problem:
     @staticmethod
     def plain(linear: LinearLayer) -> "Problem":
         """Of the kernel alone."""
-        return Problem(linear, linear.matrix, None, None, False, float(np.square(linear.matrix).sum()))
+        return Problem(linear, 0.0, None, None, False, _square_sum(_read(linear)))
 
     @staticmethod
     def unchanged(linear: LinearLayer, sums: Sums, with_bias: bool) -> "Problem":
@@ -58,8 +61,9 @@ class Problem:
             sums: Over the rows.
         """
         row = sums.row / sums.count * with_bias
-        outputs = linear.matrix * ((sums.gram / sums.count - np.outer(row, row)) @ linear.matrix)
-        return Problem.of_data(linear, sums, Sums(*linear.matrix.shape), float(outputs.sum()), with_bias)
+        matrix = linear.read()
+        outputs = matrix * ((sums.gram / sums.count - np.outer(row, row)) @ matrix)
+        return Problem.of_data(linear, sums, Sums(*linear.shape), float(outputs.sum()), with_bias)
 
     @staticmethod
     def of_data(linear: LinearLayer, fitted: Sums, held_out: Sums, variance: float, with_bias: bool) -> "Problem":
@@ -79,17 +83,25 @@ class Problem:
         # rounded, before the mean was taken off, must not make G indefinite.
         ridge = max(_RIDGE, _FEW * len(gram) / sums.count) * np.diag(gram).mean()
         gram[np.diag_indices_from(gram)] += max(ridge, _ROUNDING * np.trace(sums.gram) / sums.count) or 1.0
-        return Problem(linear, linear.matrix + step, gram, sums, with_bias, variance)
+        return Problem(linear, step, gram, sums, with_bias, variance)
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """The layer's own, shape (n, o), read anew: the matrices of a whole network are not held at once."""
+        return self.linear.read() if self.gram is not None else _read(self.linear)
+
+    @property
+    def wanted(self) -> np.ndarray:
+        """The matrix W that gives the wanted outputs best, shape (n, o)."""
+        return self.matrix if isinstance(self.step, float) else self.matrix + self.step
 
     @cached_property
     def total(self) -> float:
         """What K = 0 would lose beyond what no K avoids."""
-        return float((self.wanted * self.weighted).sum())
-
-    @cached_property
-    def weighted(self) -> np.ndarray:
-        """G W, shape (n, o)."""
-        return self.times(self.wanted)
+        if self.gram is None:
+            return self.variance
+        wanted = self.wanted
+        return float((wanted * self.times(wanted)).sum())
 
     def times(self, matrix: np.ndarray) -> np.ndarray:
         """G times a matrix."""
@@ -99,12 +111,21 @@ class Problem:
         """What the bias gains so that the mean output is right with K = `kernel`, shape (o,)."""
         if self.sums is None or not self.with_bias:
             return np.zeros(kernel.shape[1])
-        return (self.sums.target + self.sums.row @ (self.linear.matrix - kernel)) / self.sums.count
+        return (self.sums.target + self.sums.row @ (self.matrix - kernel)) / self.sums.count
 
     def error(self, kernel: np.ndarray) -> float:
         """Mean square of what the outputs lose with K = `kernel`, as a share of `variance`; on the data exactly."""
         if self.sums is None:
-            lost = float(np.square(kernel - self.linear.matrix).sum())
+            lost = _square_sum(kernel - self.matrix)
         else:
-            lost = Fit(kernel - self.linear.matrix, self.shift(kernel)).left(self.sums)
+            lost = Fit(kernel - self.matrix, self.shift(kernel)).left(self.sums)
         return lost / max(self.variance, 1e-30)
+
+
+def _square_sum(matrix: np.ndarray) -> float:
+    """In pieces, whose sums single precision holds well."""
+    return sum(float(np.vdot(piece, piece)) for piece in np.array_split(matrix, 1 + matrix.size // 2**18))
+
+
+def _read(linear: LinearLayer) -> np.ndarray:
+    return linear.read("float32" if math.prod(linear.shape) > _LARGE else "float64")

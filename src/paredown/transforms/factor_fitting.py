@@ -66,13 +66,14 @@ class Fitting:
         """Gives a layer its factors, fitted to `problem` (None: the candidate's own)."""
         path, pieces = candidate.path, candidate.pieces(option.kind, option.rank)
         if problem is None:
-            solver, problem = candidate.solver(option.kind), candidate.problem
+            solver, problem = candidate.solver(option.kind, option.rank), candidate.problem
         else:
             most = candidate.most(option.kind) if isinstance(option.rank, tuple) else option.rank
             solver = FACTORIZATIONS[option.kind].solver(problem, most)
         kernels, product = solver.factors(option.rank)
         self.put(path, product, problem.shift(product))
-        self.losses[path] = problem.error(product)
+        self.losses[path] = option.loss if problem.sums is None else problem.error(product)
+        candidate.forget()
         self._factors[path] = pieces, kernels
 
     def side_by_side(self, taken: dict[str, tuple[Candidate, Option]], split: Split, seed: int) -> None:
@@ -86,11 +87,11 @@ class Fitting:
             if path in self._factors:
                 return
             linear = why_not_linear(call.operation) is None and LinearLayer(call.operation)
-            if not linear or linear.matrix.shape[0] > MOST_ROWS or self._sinks.times(path) > 1:
+            if not linear or linear.shape[0] > MOST_ROWS or self._sinks.times(path) > 1:
                 if path in taken:
                     self.factorize(*taken[path])
                 return
-            rows = np.arange(len(linear.matrix))
+            rows = np.arange(linear.shape[0])
             sums = missing_sums(call, linear, x, self._sinks.of(call), both, generator, rows)
             if path in taken:
                 self.factorize(*taken[path], Problem.of_data(linear, *sums, self.takes_shift(path)))

@@ -152,14 +152,13 @@ class Factorize(Transform):
         layers, skips = self._layers(network)
         fitting = Fitting(model, network)
         candidates = self._candidates(layers, network, fitting, split, data, seed)
-        chosen, log = self._chosen(candidates, model, network, split, data)
+        in_turn = split if self.asymmetric else None
+        settle = fitting.factorize if in_turn is None else None
+        chosen, log = self._chosen(candidates, model, network, split, data, settle)
         skips += [Skip(path, reason) for path, reason in chosen.items() if isinstance(reason, str)]
         taken = {c.path: (c, option) for c in candidates if isinstance(option := chosen[c.path], Option)}
-        if self.asymmetric and split is not None and taken:
-            fitting.side_by_side(taken, in_memory(split, model, data and data.input_shape), seed)
-        else:
-            for candidate, option in taken.values():
-                fitting.factorize(candidate, option)
+        if in_turn is not None and taken:
+            fitting.side_by_side(taken, in_memory(in_turn, model, data and data.input_shape), seed)
         if split is not None:
             large = [path for path, (candidate, _) in taken.items() if candidate.problem.sums is None]
             skips += [
@@ -222,7 +221,7 @@ class Factorize(Transform):
         linears = {path: LinearLayer(call.operation) for path, (call, _) in layers.items()}
         problems = {path: Problem.plain(linear) for path, linear in linears.items()}
         if split is not None:
-            small = {path: linear for path, linear in linears.items() if linear.matrix.shape[0] <= MOST_ROWS}
+            small = {path: linear for path, linear in linears.items() if linear.shape[0] <= MOST_ROWS}
             for path, sums in rows_of(network, small, split, seed).items():
                 problems[path] = Problem.unchanged(small[path], sums, fitting.takes_shift(path))
         shapes, price = Shapes(network, data.input_shape if data else None), self._price()
@@ -239,19 +238,38 @@ class Factorize(Transform):
         return lambda name, inputs, outputs, costs: costs[which]
 
     def _chosen(
-        self, candidates: list[Candidate], model: Any, network: Network, split: Any, data: Any
+        self,
+        candidates: list[Candidate],
+        model: Any,
+        network: Network,
+        split: Any,
+        data: Any,
+        settle: Callable[[Candidate, Option], None] | None,
     ) -> tuple[dict[str, Option | str], dict[str, Any]]:
-        """What each layer becomes, or why it stays."""
+        """What each layer becomes, or why it stays; each goes to `settle` before the next is looked at, where it can,
+        so that what is held for one layer is gone with it."""
+        chosen: dict[str, Option | str] = {}
+
+        def take(candidate: Candidate, option: Option | str) -> None:
+            chosen[candidate.path] = option
+            if settle is not None and isinstance(option, Option):
+                settle(candidate, option)
+            candidate.forget()
+
         rule = next((name for name in RULES if self._is_given(name)), None)
         if rule is not None:
-            return {c.path: by_rule(c, rule, getattr(self, rule)) for c in candidates}, {}
+            for candidate in candidates:
+                take(candidate, by_rule(candidate, rule, getattr(self, rule)))
+            return chosen, {}
         whole, share = self._whole(model, data)
         rest = whole - sum(candidate.own_cost for candidate in candidates)
         losses: list[Callable[[Option], float]] = [lambda option: option.loss] * len(candidates)
         if self.scope == "measured":
             losses = measured(model, network, candidates, split)
         options, gap = by_budget(candidates, losses, rest, share * whole)
-        return dict(zip((c.path for c in candidates), options, strict=True)), {"gap": gap}
+        for candidate, option in zip(candidates, options, strict=True):
+            take(candidate, option)
+        return chosen, {"gap": gap}
 
     def _whole(self, model: Any, data: Any) -> tuple[float, float]:
         """(the whole network's cost, the share of it to keep)."""
