@@ -48,6 +48,14 @@ WRONG = [
         {"latency": 0.5},
         r"latency and latency_table go together.*latency=0\.5, latency_table=None",
     ),
+    ("factorize", {"layer_macs": 1}, r"layer_macs must be in \(0, 1\)\. Received: layer_macs=1 \(Factorize\)"),
+    ("factorize", {"rank": 3, "kinds": None}, r"kinds must be a list of names\. Received: kinds=None \(Factorize\)"),
+    (
+        "factorize",
+        {"rank": 4, "scope": "measured"},
+        r"shares out macs, params, latency .* with rank \(Factorize\)",
+    ),
+    ("factorize", {"macs": 0.5, "scope": "measured", "data_aware": False}, r"with data_aware=False \(Factorize\)"),
     ("factorize", {"evbmf": 1}, r"evbmf must be true or false\. Received: evbmf=1 \(Factorize\)"),
     ("factorize", {"macs": 0.5, "scope": "layer"}, r"scope must be one of optimal, measured\. Received: scope='layer'"),
     (

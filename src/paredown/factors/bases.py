@@ -5,8 +5,10 @@ matrix. Columns of A are in the order of their worth, so that a lower rank is a 
 from the same decomposition, and errors never rise with the rank.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -57,7 +59,7 @@ class Basis:
         scaled = self.columns / self._lengths
         return scipy.linalg.solve_triangular(self._triangle, scaled.T @ weighted, lower=True)
 
-    def losses(self, ranks: np.ndarray) -> np.ndarray:
+    def losses(self, ranks: Sequence[Any]) -> np.ndarray:
         """What is lost beyond what no K avoids, for each rank."""
         taken = np.append(0.0, np.cumsum(np.square(self.explained).sum(1)))
         return np.maximum(0, self.problem.total - taken[np.asarray(ranks, dtype=int) * self.each])

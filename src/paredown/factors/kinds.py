@@ -9,7 +9,7 @@
 Costs are MACs per output position at stride 1; D² stands for the window, S for input, T for output channels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -53,7 +53,7 @@ class Solver:
     def __init__(self, problem: Problem, basis: Basis, kernels: Callable[[int], list[np.ndarray]]):
         self.problem, self.basis, self._kernels = problem, basis, kernels
 
-    def losses(self, ranks: np.ndarray) -> np.ndarray:
+    def losses(self, ranks: Sequence[Any]) -> np.ndarray:
         """What each rank loses beyond what no factors avoid, in the unit of `Problem.total`."""
         return self.basis.losses(ranks)
 
@@ -94,8 +94,16 @@ def _outputs(layer: Any) -> int:
 
 
 def _linear(layer: Any) -> str | None:
-    separable = isinstance(layer, layers.SeparableConv1D | layers.SeparableConv2D)
-    return "is a separable convolution already" if separable else why_not_linear(layer)
+    if isinstance(layer, layers.SeparableConv1D | layers.SeparableConv2D):
+        return "is a separable convolution already"
+    why = why_not_linear(layer)
+    if why is None and layer.kernel_constraint is not None:
+        why = "has a constraint on its kernel, which its factors would not keep"
+    # PReLU inside another layer has no weights before it is first run.
+    activation = layer.activation
+    if why is None and (getattr(activation, "weights", None) or isinstance(activation, layers.PReLU)):
+        why = "has an activation with weights of its own"
+    return why
 
 
 def _has_window(layer: Any) -> str | None:
@@ -137,7 +145,7 @@ class _Principal(Solver):
         explained = np.einsum("om,om->m", self._directions, second @ self._directions, dtype="float64")
         self._lost = self._total - np.append(0.0, np.cumsum(np.maximum(explained, 0)))
 
-    def losses(self, ranks: np.ndarray) -> np.ndarray:
+    def losses(self, ranks: Sequence[Any]) -> np.ndarray:
         return np.maximum(0, self._lost[np.asarray(ranks, dtype=int)])
 
     def factors(self, rank: int) -> tuple[list[np.ndarray], np.ndarray]:
@@ -270,8 +278,8 @@ class _Canonical(Solver):
         columns = np.einsum("dr,sr->dsr", places, channels).reshape(area * inputs, rank)
         return Basis(self.problem, columns), places, channels
 
-    def losses(self, ranks: np.ndarray) -> np.ndarray:
-        found = [self._at(int(rank))[0].losses(np.array([rank]))[0] for rank in ranks]
+    def losses(self, ranks: Sequence[Any]) -> np.ndarray:
+        found = [self._at(int(rank))[0].losses([rank])[0] for rank in ranks]
         return np.array(found)
 
     def factors(self, rank: int) -> tuple[list[np.ndarray], np.ndarray]:
@@ -335,7 +343,7 @@ class _Tucker(Solver):
         r3, r4 = tucker_ranks(rank, self.inputs, self.outputs)
         return min(r3, self._reduce.shape[1]), r4
 
-    def losses(self, ranks: np.ndarray) -> np.ndarray:
+    def losses(self, ranks: Sequence[Any]) -> np.ndarray:
         found = []
         for r3, r4 in map(self._ranks, ranks):
             explained = self._basis.explained[: r3 * self._basis.each]

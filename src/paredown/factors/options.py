@@ -17,8 +17,8 @@ _KEPT = 2**20
 #: About how many ranks of one kind are offered to a whole network's budget.
 _LEVELS = 24
 
-#: `price(layer or piece name, inputs, outputs, (MACs, parameters))`: what one layer costs.
-Price = Callable[[str, int, int, tuple[int, int]], float]
+#: `price(name of a layer or piece, inputs, outputs, (MACs, parameters), calls)`: what it costs with all its calls.
+Price = Callable[[str, int, int, tuple[int, int], int], float]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Candidate:
     Args:
         path: Of the layer.
         problem: What its factors are to give.
-        shape: Of its input, (1, …).
+        shapes: Of its input, (1, …), one for each of its calls.
         use_bias: Whether the last factor has a bias.
         price: What layers cost.
         kinds: Rows of `FACTORIZATIONS` that may be used.
@@ -53,7 +53,7 @@ class Candidate:
 
     path: str
     problem: Problem
-    shape: tuple[int, ...]
+    shapes: Sequence[tuple[int, ...]]
     use_bias: bool
     price: Price
     kinds: Sequence[str]
@@ -71,8 +71,8 @@ class Candidate:
         """What the layer costs now."""
         _, inputs, outputs = sizes(self.problem)
         alone = [piece_of(self.layer)]
-        (costs,) = piece_costs(alone, piece_positions(alone, self.layer, self.shape), inputs, self.use_bias)
-        return self.price(self.path, inputs, outputs, costs)
+        (costs,) = piece_costs(alone, self._at(alone), inputs, self.use_bias)
+        return self.price(self.path, inputs, outputs, costs, len(self.shapes))
 
     def most(self, kind: str) -> int:
         """The rank with which nothing is lost."""
@@ -85,21 +85,27 @@ class Candidate:
         """What a factorization costs."""
         pieces, inputs, total = self.pieces(kind, rank), sizes(self.problem)[1], 0
         if kind not in self._positions:
-            self._positions[kind] = piece_positions(pieces, self.layer, self.shape)
+            self._positions[kind] = self._at(pieces)
         for piece, costs in zip(pieces, piece_costs(pieces, self._positions[kind], inputs, self.use_bias), strict=True):
             outputs = piece.outputs(inputs)
-            total += self.price(f"{self.path}_{piece.suffix}", inputs, outputs, costs)
+            total += self.price(f"{self.path}_{piece.suffix}", inputs, outputs, costs, len(self.shapes))
             inputs = outputs
         return total
 
+    def _at(self, pieces: Sequence[Piece]) -> list[int]:
+        """Positions at which each piece multiplies, over all calls."""
+        return [
+            sum(counts) for counts in zip(*(piece_positions(pieces, self.layer, s) for s in self.shapes), strict=True)
+        ]
+
     def within(self, kind: str, limit: float) -> int:
         """The largest rank that costs at most `limit`; 0 where none does."""
-        return _largest(self.most(kind), lambda rank: self.cost(kind, rank) <= limit)
+        return _last(self.most(kind), lambda rank: self.cost(kind, rank) <= limit)
 
     def bound(self, kind: str) -> int:
         """The largest rank that is cheaper than the layer; 0 where none is."""
         if kind not in self._bounds:
-            self._bounds[kind] = _largest(self.most(kind), lambda rank: self.cost(kind, rank) < self.own_cost)
+            self._bounds[kind] = _last(self.most(kind), lambda rank: self.cost(kind, rank) < self.own_cost)
         return self._bounds[kind]
 
     def solver(self, kind: str, rank: Any = None) -> Solver:
@@ -123,7 +129,7 @@ class Candidate:
     def losses(self, kind: str, ranks: Sequence[Any]) -> np.ndarray:
         """What ranks lose, as shares of the outputs' variance."""
         most = None if any(isinstance(rank, tuple) for rank in ranks) else max(ranks)
-        return self.solver(kind, most).losses(np.array(ranks, dtype=object)) / max(self.problem.variance, 1e-30)
+        return self.solver(kind, most).losses(ranks) / max(self.problem.variance, 1e-30)
 
     def reaching(self, kind: str, loss: float) -> int | None:
         """The smallest rank that loses at most so much; None where no rank below the bound does."""
@@ -155,12 +161,19 @@ class Candidate:
                     Option(kind, int(rank), float(loss), self.cost(kind, int(rank)))
                     for rank, loss in zip(ranks, losses, strict=True)
                 ]
+        # Measured costs need not rise with the rank.
+        found = [option for option in found if option.cost < self.own_cost]
         found.sort(key=lambda option: (option.cost, option.loss))
         best: list[Option] = []
         for option in found:
             if not best or option.loss < best[-1].loss:
                 best.append(option)
         return best
+
+
+def _last(most: int, holds: Callable[[int], bool]) -> int:
+    """The largest number up to `most` for which a property holds; 0 if none. Costs that were measured have stairs."""
+    return next((number for number in range(most, 0, -1) if holds(number)), 0)
 
 
 def _largest(most: int, holds: Callable[[int], bool]) -> int:

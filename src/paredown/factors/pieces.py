@@ -48,11 +48,11 @@ class Piece:
             of: The layer that is replaced: names, data type, padding and, for the last piece, activation come from it.
             last: Whether this piece gives the outputs.
             use_bias: Whether the last piece has a bias.
-            name: What its name begins with; empty: the name of the layer that is replaced.
+            name: Its name; empty: that of the layer that is replaced, and the suffix.
         """
-        config = {"name": f"{name or of.name}_{self.suffix}", "dtype": of.dtype_policy, "use_bias": last and use_bias}
+        config = {"name": name or f"{of.name}_{self.suffix}", "dtype": of.dtype_policy, "use_bias": last and use_bias}
         if last:
-            config |= {"activation": of.activation, "bias_regularizer": of.bias_regularizer}
+            config |= {"activation": _own(of.activation), "bias_regularizer": of.bias_regularizer}
             config |= {"activity_regularizer": of.activity_regularizer, "bias_constraint": of.bias_constraint}
         if self.kind == "dense":
             return layers.Dense(self.width, kernel_regularizer=of.kernel_regularizer, **config)
@@ -87,17 +87,24 @@ class Chain:
         pieces: What takes its place.
         use_bias: Whether the last of them has a bias.
         name: What their names begin with; empty: that of the layer.
+        last_name: The whole name of the last, where that must not change.
     """
 
     of: Any
     pieces: Sequence[Piece]
     use_bias: bool
     name: str = ""
+    last_name: str = ""
     layers: list[Any] = field(init=False)
 
     def __post_init__(self):
         name = self.name or self.of.name
-        self.layers = [p.layer(self.of, p is self.pieces[-1], self.use_bias, name) for p in self.pieces]
+        names = [f"{name}_{piece.suffix}" for piece in self.pieces]
+        names[-1] = self.last_name or names[-1]
+        self.layers = [
+            piece.layer(self.of, piece is self.pieces[-1], self.use_bias, own)
+            for piece, own in zip(self.pieces, names, strict=True)
+        ]
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         for layer in self.layers:
@@ -120,6 +127,11 @@ class Chain:
             layer.trainable = self.of.trainable
         if bias is not None:
             self.layers[-1].bias.assign(bias)
+
+
+def _own(activation: Any) -> Any:
+    """The activation, a layer made anew: two networks must not share one."""
+    return type(activation).from_config(activation.get_config()) if isinstance(activation, layers.Layer) else activation
 
 
 def piece_positions(pieces: Sequence[Piece], of: Any, shape: tuple[int, ...]) -> list[int]:

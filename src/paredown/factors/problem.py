@@ -14,6 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
+from paredown.errors import DataError, ModelError
 from paredown.least_squares import Fit
 from paredown.moments import Sums
 from paredown.patches import LinearLayer
@@ -51,7 +52,13 @@ class Problem:
     @staticmethod
     def plain(linear: LinearLayer) -> "Problem":
         """Of the kernel alone."""
-        return Problem(linear, 0.0, None, None, False, _square_sum(_read(linear)))
+        square = _square_sum(_read(linear))
+        if not math.isfinite(square):
+            raise ModelError(
+                "Kernels must be finite numbers. Received: NaN or infinity in that of "
+                f"{linear.layer.name} (Factorize). Train the network anew, or exclude the layer."
+            )
+        return Problem(linear, 0.0, None, None, False, square)
 
     @staticmethod
     def unchanged(linear: LinearLayer, sums: Sums, with_bias: bool) -> "Problem":
@@ -61,9 +68,11 @@ class Problem:
             sums: Over the rows.
         """
         row = sums.row / sums.count * with_bias
-        matrix = linear.read()
-        outputs = matrix * ((sums.gram / sums.count - np.outer(row, row)) @ matrix)
-        return Problem.of_data(linear, sums, Sums(*linear.shape), float(outputs.sum()), with_bias)
+        matrix, square = linear.read(), sums.gram / sums.count
+        whole = float((matrix * (square @ matrix)).sum())
+        variance = float((matrix * ((square - np.outer(row, row)) @ matrix)).sum())
+        # Outputs that hardly vary are the bias's: what is lost in them is not to count without measure.
+        return Problem.of_data(linear, sums, Sums(*linear.shape), max(variance, _ROUNDING * whole), with_bias)
 
     @staticmethod
     def of_data(linear: LinearLayer, fitted: Sums, held_out: Sums, variance: float, with_bias: bool) -> "Problem":
@@ -79,6 +88,11 @@ class Problem:
         step = Fit.best(fitted, held_out, with_bias).step if sums.square else 0.0
         row = sums.row / sums.count * with_bias
         gram = sums.gram / sums.count - np.outer(row, row)
+        if not np.isfinite(gram).all():
+            raise DataError(
+                "Layers must read finite values on calibration data. Received: NaN or infinity at "
+                f"{linear.layer.name} (Factorize). Look for it in the data, or in the weights of the layers before."
+            )
         # Directions that few rows have shown are held where the kernel itself has them; and what single precision has
         # rounded, before the mean was taken off, must not make G indefinite.
         ridge = max(_RIDGE, _FEW * len(gram) / sums.count) * np.diag(gram).mean()

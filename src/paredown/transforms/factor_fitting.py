@@ -5,7 +5,7 @@ old shape. The new network is built at the end, and held against the copy (`Fact
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import keras
@@ -29,15 +29,18 @@ class Fitting:
     Args:
         model: The network; it is not touched.
         network: Its calls.
+        exclude: Paths of layers whose weights stay as they are.
     Attributes:
         copy: The copy.
+        refitted: Path -> the same of the layers that got no factors.
         losses: Path -> what the output of a layer lost, mean square as a share of its variance.
     """
 
-    def __init__(self, model: Any, network: Network):
-        self.model, self.network = model, network
+    def __init__(self, model: Any, network: Network, exclude: Collection[str] = ()):
+        self.model, self.network, self._exclude = model, network, exclude
         self.copy = rebuild(model)
         self.losses: dict[str, float] = {}
+        self.refitted: dict[str, float] = {}
         copy = Network(self.copy)
         self._made, self._twins = twins(network, copy), twin_layers(network, copy)
         self._sinks = Sinks(network, self._made)
@@ -84,7 +87,7 @@ class Fitting:
 
         def meet(call: Call, x: Pair) -> None:
             path = call.path
-            if path in self._factors:
+            if path in self._factors or path in self._exclude:
                 return
             linear = why_not_linear(call.operation) is None and LinearLayer(call.operation)
             if not linear or linear.shape[0] > MOST_ROWS or self._sinks.times(path) > 1:
@@ -92,12 +95,16 @@ class Fitting:
                     self.factorize(*taken[path])
                 return
             rows = np.arange(linear.shape[0])
-            sums = missing_sums(call, linear, x, self._sinks.of(call), both, generator, rows)
+            fitted, held_out, spread = missing_sums(call, linear, x, self._sinks.of(call), both, generator, rows)
+            shifts = self.takes_shift(path)
             if path in taken:
-                self.factorize(*taken[path], Problem.of_data(linear, *sums, self.takes_shift(path)))
+                # The unit of the loss that the rank was chosen by.
+                variance = taken[path][0].problem.variance
+                self.factorize(*taken[path], Problem.of_data(linear, fitted, held_out, variance, shifts))
             else:
-                fit = Fit.best(*sums[:2], self.takes_shift(path))
+                fit = Fit.best(fitted, held_out, shifts)
                 self.put(path, linear.matrix + fit.step, fit.shift)
+                self.refitted[path] = fit.left(fitted + held_out) / max(spread, 1e-30)
 
         batches = [self.network.cast_inputs(inputs) for inputs in columns(split, 64)]
         both.run(batches, meet, "Factorize")
@@ -113,13 +120,17 @@ class Fitting:
         """The network with the factors in the place of their layers."""
         by_layer = {id(self._calls[path].operation): factors for path, factors in self._factors.items()}
         names = {call.operation.name for call in self.network.all_calls()}
+        ends = {id(tensor) for tensor in self.network.outputs}
+        last = {id(c.operation) for c in self._calls.values() if any(id(tensor) in ends for tensor in c.outputs)}
 
         def remake(call: Call) -> Any:
             layer = call.operation
             if id(layer) not in by_layer:
                 return copied(call)
             pieces = by_layer[id(layer)][0]
-            return Chain(layer, pieces, layer.use_bias, _free_name(layer.name, pieces, names))
+            # Losses, metrics and the exported file know an output by its layer's name.
+            kept = layer.name if id(layer) in last else ""
+            return Chain(layer, pieces, layer.use_bias, _free_name(layer.name, pieces, names), kept)
 
         def carry(call: Call, new: Any) -> None:
             twin = self._twins[id(call.operation)]
