@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         PruneGradually,
         PruneWeights,
         ReestimateBatchNorm,
+        SubstituteConv,
     )
 
 # Where each name lives. Loaded when it is first asked for: Keras takes seconds to import, and `paredown --help` and the
@@ -50,6 +51,7 @@ _HOMES = {
         "PruneGradually",
         "PruneWeights",
         "ReestimateBatchNorm",
+        "SubstituteConv",
     ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -76,6 +78,7 @@ __all__ = [
     "Run",
     "Skip",
     "Split",
+    "SubstituteConv",
     "Transform",
     "TransformResult",
     "channel_groups",

@@ -90,12 +90,12 @@ class Candidate:
 
     def within(self, kind: str, limit: float) -> int:
         """The largest rank that costs at most `limit`; 0 where none does."""
-        return _largest(self.most(kind), lambda rank: self.cost(kind, rank) <= limit)
+        return largest(self.most(kind), lambda rank: self.cost(kind, rank) <= limit)
 
     def bound(self, kind: str) -> int:
         """The largest rank that is cheaper than the layer; 0 where none is."""
         if kind not in self._bounds:
-            self._bounds[kind] = _largest(self.most(kind), lambda rank: self.cost(kind, rank) < self.own_cost)
+            self._bounds[kind] = largest(self.most(kind), lambda rank: self.cost(kind, rank) < self.own_cost)
         return self._bounds[kind]
 
     def solver(self, kind: str) -> Solver:
@@ -114,7 +114,7 @@ class Candidate:
         most = self.bound(kind)
         if most == 0 or self.losses(kind, [most])[0] > loss:
             return None
-        return most - _largest(most - 1, lambda less: self.losses(kind, [most - less])[0] <= loss)
+        return most - largest(most - 1, lambda less: self.losses(kind, [most - less])[0] <= loss)
 
     def option(self, kind: str, rank: Any) -> Option:
         return Option(kind, rank, float(self.losses(kind, [rank])[0]), self.cost(kind, rank))
@@ -141,7 +141,7 @@ class Candidate:
         return best
 
 
-def _largest(most: int, holds: Callable[[int], bool]) -> int:
+def largest(most: int, holds: Callable[[int], bool]) -> int:
     """The largest number up to `most` for which a property holds that no number has after one without it; 0 if none."""
     low, high = 0, most
     while low < high:
