@@ -25,9 +25,9 @@ class SubstituteConv(Transform):
     """Replaces Conv2D layers by efficient structures, started from their weights and trained layer by layer.
 
     Each structure starts from the weights that it replaces, as near as the algebra allows: fitted to what the layer
-    gives on calibration data, from what its substituted predecessors give now. Then it is trained to give what the layer
-    gave in the network as it was, before the activation (mean squared error, Adam). Where that is no better on the fifth
-    of the examples that is held out, the first weights stay. `FineTune` afterwards trains the network as a whole.
+    gives on calibration data, from what its substituted predecessors give now. Then it is trained to give what the
+    layer gave in the network as it was, before the activation (mean squared error, Adam). Where that is no better on
+    the fifth of the examples that is held out, the first weights stay. `FineTune` trains the network as a whole.
 
     Without data structures start from the kernels and are not trained; `result.skips` says so. A layer that the
     structure would not make cheaper, or does not suit, stays, with that reason. Names of the new layers are the old

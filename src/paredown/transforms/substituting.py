@@ -184,8 +184,8 @@ def _plain(seat: Seat) -> Any:
     config = {key: None if key.endswith(("regularizer", "constraint")) else v for key, v in layer.get_config().items()}
     plain = from_config(layer, {**config, "activation": "linear", "dtype": "float32"})
     plain.build((None, *seat.shape[1:]))
-    for variable, own in zip(plain.weights, layer.weights, strict=True):
-        variable.assign(keras.ops.convert_to_numpy(keras.ops.cast(own, "float32")))
+    for name in ("kernel", "bias") if layer.use_bias else ("kernel",):
+        getattr(plain, name).assign(keras.ops.convert_to_numpy(keras.ops.cast(getattr(layer, name), "float32")))
     return plain
 
 
