@@ -115,7 +115,7 @@ class SubstituteConv(Transform):
         reason = "there are no data" if data is None else "it is called more than once"
         skips += [Skip(path, f"started from its kernel, not trained: {reason}") for path in alone]
         trained = [path for path in seats if path not in alone]
-        if trained:
+        if trained and data is not None:
             split = in_memory(data.calibration.sample(self.examples, seed), model, data.input_shape, copies=3)
             work.from_data(trained, split, Course(self.epochs, self.batch_size, self.learning_rate), seed)
         changes = tuple(self._change(seat, width) for seat, width in seats.values())

@@ -120,8 +120,7 @@ class Substituting:
         lesson = Lesson(_joined(x.after), _joined(wanted), 1 if plain.data_format == "channels_first" else -1, seed)
         if seat.relu:
             lesson.lift(chain)
-        losses = lesson.learn(chain, course) if course.epochs else (lesson.loss(chain),) * 2
-        return Substitute(seat, chain, losses)
+        return Substitute(seat, chain, lesson.learn(chain, course))
 
     def _started(self, seat: Seat, width: int, problem: Problem, use_bias: bool) -> tuple[Chain, np.ndarray]:
         """The chain with its first weights, and the matrix that it stands for without ReLUs."""
@@ -131,7 +130,7 @@ class Substituting:
         chain, kernels = Chain(plain, pieces, use_bias, name), seat.start(problem, width)
         chain(keras.Input(seat.shape[1:]))
         product = composed(pieces, kernels).reshape(problem.wanted.shape)
-        bias = np.zeros(product.shape[1])
+        bias = np.zeros(seat.layer.filters)
         if seat.layer.use_bias:
             bias += keras.ops.convert_to_numpy(seat.layer.bias).astype("float64")
         chain.assign(kernels, bias + problem.shift(product) if use_bias else None)
