@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         PruneGradually,
         PruneWeights,
         ReestimateBatchNorm,
+        SubstituteConv,
     )
 
 # Where each name lives. Loaded when it is first asked for: Keras takes seconds to import, and `paredown --help` and the
@@ -51,6 +52,7 @@ _HOMES = {
         "PruneGradually",
         "PruneWeights",
         "ReestimateBatchNorm",
+        "SubstituteConv",
     ),
 }
 #: Modules that are named whole.
@@ -79,6 +81,7 @@ __all__ = [
     "Run",
     "Skip",
     "Split",
+    "SubstituteConv",
     "Transform",
     "TransformResult",
     "blocks",

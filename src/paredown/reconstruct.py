@@ -193,11 +193,12 @@ def missing_sums(
     return fitted, held_out, seen_in_all.variance
 
 
-def in_memory(split: Split, model: Any, input_shape: tuple[int, ...] | None) -> Split:
+def in_memory(split: Split, model: Any, input_shape: tuple[int, ...] | None, copies: int = 2) -> Split:
     """As many of the first examples as can be run side by side in memory, 16 at least.
 
     Args:
         input_shape: As for `profile`.
+        copies: How often what is alive at once is held.
     """
     peak = profile(model, input_shape).peak_activation_bytes
-    return split.take(max(16, MOST_BYTES // (2 * max(1, peak))))
+    return split.take(max(16, MOST_BYTES // (copies * max(1, peak))))

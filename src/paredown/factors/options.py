@@ -136,7 +136,7 @@ class Candidate:
         most = self.bound(kind)
         if most == 0 or self.losses(kind, [most])[0] > loss:
             return None
-        return most - _largest(most - 1, lambda less: self.losses(kind, [most - less])[0] <= loss)
+        return most - largest(most - 1, lambda less: self.losses(kind, [most - less])[0] <= loss)
 
     def option(self, kind: str, rank: Any) -> Option:
         return Option(kind, rank, float(self.losses(kind, [rank])[0]), self.cost(kind, rank))
@@ -176,7 +176,7 @@ def _last(most: int, holds: Callable[[int], bool]) -> int:
     return next((number for number in range(most, 0, -1) if holds(number)), 0)
 
 
-def _largest(most: int, holds: Callable[[int], bool]) -> int:
+def largest(most: int, holds: Callable[[int], bool]) -> int:
     """The largest number up to `most` for which a property holds that no number has after one without it; 0 if none."""
     low, high = 0, most
     while low < high:

@@ -17,10 +17,11 @@ from paredown.least_squares import Fit
 from paredown.moments import MOST_ROWS, columns
 from paredown.network import Call, Network
 from paredown.patches import LinearLayer, why_not_linear
-from paredown.rebuild import copied, copy_weights, rebuild
+from paredown.rebuild import copy_weights, rebuild
 from paredown.reconstruct import missing_sums
 from paredown.side_by_side import Pair, SideBySide, twin_layers, twins
 from paredown.sinks import Sinks
+from paredown.transforms.chains import with_chains
 
 
 class Fitting:
@@ -119,18 +120,6 @@ class Fitting:
     def built(self) -> Any:
         """The network with the factors in the place of their layers."""
         by_layer = {id(self._calls[path].operation): factors for path, factors in self._factors.items()}
-        names = {call.operation.name for call in self.network.all_calls()}
-        ends = {id(tensor) for tensor in self.network.outputs}
-        last = {id(c.operation) for c in self._calls.values() if any(id(tensor) in ends for tensor in c.outputs)}
-
-        def remake(call: Call) -> Any:
-            layer = call.operation
-            if id(layer) not in by_layer:
-                return copied(call)
-            pieces = by_layer[id(layer)][0]
-            # Losses, metrics and the exported file know an output by its layer's name.
-            kept = layer.name if id(layer) in last else ""
-            return Chain(layer, pieces, layer.use_bias, _free_name(layer.name, pieces, names), kept)
 
         def carry(call: Call, new: Any) -> None:
             twin = self._twins[id(call.operation)]
@@ -140,15 +129,5 @@ class Fitting:
             else:
                 copy_weights(dataclasses.replace(call, operation=twin), new)
 
-        def opened(call: Call) -> bool:
-            return any(id(layer) in by_layer for layer in call.operation._flatten_layers())
-
-        return rebuild(self.model, remake, carry, opened=opened)
-
-
-def _free_name(name: str, pieces: Sequence[Piece], taken: set[str]) -> str:
-    """The name, with as many underscores behind it as no piece's name is taken with."""
-    while any(f"{name}_{piece.suffix}" in taken for piece in pieces):
-        name += "_"
-    taken.update(f"{name}_{piece.suffix}" for piece in pieces)
-    return name
+        pieces = {key: (pieces, None) for key, (pieces, _) in by_layer.items()}
+        return with_chains(self.model, self.network, pieces, carry)
