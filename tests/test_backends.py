@@ -22,6 +22,8 @@ PARTS = {
         "test_equality.py::test_result_saves_and_loads_with_plain_keras[residual]",
         "test_equality.py::test_same_seed_same_result[residual]",
         "test_random_networks.py",
+        "test_blocks.py::test_shortcut_a_is_the_strided_identity_beside_zeros[5]",
+        "test_blocks.py::test_a_linear_pair_is_a_convolution_of_its_rank",
     ],
     "learning": [
         "test_criteria.py::test_every_criterion_prunes",
@@ -31,6 +33,8 @@ PARTS = {
         "test_fine_tune.py::test_same_seed_same_weights",
         "test_fine_tune.py::test_frozen_layers_stay",
         "test_fine_tune.py::test_labels_and_teacher_together",
+        "test_features.py::test_the_loss_holds_the_relative_distance",
+        "test_features.py::test_nothing_else_of_training_changes",
         "test_sparse.py::test_a_layer_is_its_patches_times_its_matrices",
         "test_prune_weights.py::test_zeros_survive_training_to_the_bit[adamw]",
         "test_twin.py::test_what_is_learned_comes_back_under_the_networks_own_layers",

@@ -1,5 +1,6 @@
 """The benchmarks run, in their quick form, and print what they say they print."""
 
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -32,3 +33,20 @@ def test_analysis(capsys, monkeypatch):
     assert name == "MobileNet"
     assert float(groups_ms) > 0
     assert abs(float(ratio) - float(prune_s) / float(build_s)) < 0.1
+
+
+def test_factorize():
+    from paredown.factors import FACTORIZATIONS
+
+    rows = dict(FACTORIZATIONS)
+    told = runpy.run_path(str(FOLDER / "factorize.py"))["measured"]("MobileNet", "rank=4", 64)
+    found = re.fullmatch(
+        r"MobileNet, rank=4: [\d.]+ s by the clock, [\d.]+ s of computing \((\w+ \w+ [\d.]+(, )?)+\); "
+        r"peak memory \+[\d.]+ x the weights of 16 MiB, of which the copy 1.00, the result (0.\d+); (\d+) layers "
+        "factorized",
+        told,
+    )
+    assert found, told
+    assert float(found[3]) < 0.9
+    assert int(found[4]) > 10
+    assert rows == FACTORIZATIONS

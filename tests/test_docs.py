@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from paredown import Recipe
+from paredown.blocks import BLOCKS
 from paredown.criteria import CRITERIA
 from paredown.demo import recipe
 from paredown.experiments import EXPERIMENTS
@@ -100,6 +101,15 @@ def test_pages_of_results_name_commands_that_exist(path):
     assert scripts or commands, "the page does not say what made it"
     assert [script for script in scripts if not (ROOT / script).exists()] == []
     assert [name for name in commands if name not in EXPERIMENTS] == []
+
+
+def test_the_page_of_blocks(capsys):
+    page = ROOT / "docs" / "blocks.md"
+    names = {}
+    for block in blocks(page, "python"):
+        exec(compile(block, "blocks.md", "exec"), names)
+    assert capsys.readouterr().out == "7 99 298\n"
+    assert re.findall(r"^\| `(\w+)` \|", page.read_text(encoding="utf-8"), re.MULTILINE) == list(BLOCKS)
 
 
 def test_the_page_of_single_weights(tmp_path, monkeypatch):

@@ -212,7 +212,7 @@ def test_what_does_not_fit_is_refused():
         Factorize(macs=0.5, scope="measured")(model)
     with pytest.raises(SettingError, match=r"exclude must name layers .*Received: \['third'\] \(Factorize\)"):
         Factorize(rank=2, exclude=("third",))(model)
-    with pytest.raises(SettingError, match=r"The budget must be one that can be reached"):
+    with pytest.raises(SettingError, match=r"cheapest factors cost 42 \(Factorize\)\. Give a larger budget"):
         Factorize(macs=0.01)(model)
     result = Factorize(rank=7, exclude="last")(model)
     assert {skip.layer: skip.reason for skip in result.skips} == {
@@ -221,15 +221,83 @@ def test_what_does_not_fit_is_refused():
     }
     reasons = {s.layer: s.reason for s in Factorize(energy=0.9999)(model).skips}
     assert "no rank that is cheaper keeps 0.9999 of the energy: 5 (svd)" in reasons["first"]
-    result = Factorize(evbmf=True, exclude="last")(model)
-    assert result.changes or "by EVBMF is not cheaper" in result.skips[-1].reason
+    reasons = {s.layer: s.reason for s in Factorize(rank=(2, 3))(model).skips}
+    assert reasons["first"] == "a pair of ranks is for 'tucker'"
+
+
+def test_ranks_that_are_pairs(model, data):
+    chosen = Factorize(rank=(3, 5), kinds="tucker")(model, data).log["ranks"]
+    assert chosen.items() >= {"b0_conv0": ["tucker", (3, 5)], "stem": ["tucker", (3, 5)]}.items()
+    dear = Factorize(rank=(16, 16), kinds="tucker")(model, data)
+    assert not dear.changes
+    assert {s.reason for s in dear.skips if "conv" in s.layer} == {"ranks (16, 16) are not cheaper"}
+    low = _residual()
+    generator = np.random.default_rng(2)
+    kernel = np.einsum("hwrq,sr,tq->hwst", *(generator.normal(size=s) for s in ((3, 3, 3, 4), (16, 3), (16, 4))))
+    low.get_layer("b0_conv1").kernel.assign(kernel / 20 + 0.002 * generator.normal(size=kernel.shape))
+    found = Factorize(evbmf=True, kinds="tucker", data_aware=False)(low, data)
+    assert found.log["ranks"]["b0_conv1"] == ["tucker", (3, 4)]
+    assert all(check.passed for check in Factorize(evbmf=True).prove(low, found, [data.train.x[:4]]))
+
+
+def test_excluded_layers_keep_their_weights_and_refitted_ones_are_told(model, data):
+    result = Factorize(layer_macs=0.5, exclude=("b1_conv1", "hidden"))(model, data)
+    for name in ("b1_conv1", "hidden"):
+        assert np.array_equal(result.model.get_layer(name).kernel, model.get_layer(name).kernel)
+    assert not {"b1_conv1", "hidden"} & set(result.log["refitted"])
+    one = Factorize(rank=4, kinds="spatial", exclude=tuple(n for n in _convs(model) if n != "stem"))(model, data)
+    assert set(one.log["refitted"]) == {"hidden", "scores"}
+    assert one.log["examples"] == len(data.calibration)
+
+
+def _convs(model) -> list[str]:
+    return [layer.name for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+
+
+def test_a_layer_that_is_called_twice_costs_twice():
+    keras.utils.clear_session(free_memory=False)
+    shared = keras.layers.Dense(64, name="shared")
+    a, b = keras.Input((64,), name="a"), keras.Input((64,), name="b")
+    joined = keras.layers.Concatenate()([shared(a), shared(b)])
+    network = randomize(keras.Model([a, b], keras.layers.Dense(2, name="last")(joined)))
+    for share in (0.6, 0.5):
+        result = Factorize(macs=share)(network)
+        left = profile(result.model).macs / profile(network).macs
+        assert share - 0.06 < left <= share
+
+
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_the_first_layer_loses_the_same_whether_layers_follow_in_turn_or_not(use_bias):
+    keras.utils.clear_session(free_memory=False)
+    i = keras.Input((12,))
+    x = keras.layers.Dense(32, use_bias=use_bias, activation="relu", name="first")(i)
+    network = randomize(keras.Model(i, keras.layers.Dense(8, name="last")(x)))
+    # The last batch holds one example.
+    data = Data(calibration=np.random.default_rng(0).normal(size=(65, 12)).astype("float32") + 2)
+    in_turn, alone = (Factorize(rank=4, asymmetric=asymmetric)(network, data).log for asymmetric in (True, False))
+    assert in_turn["losses"]["first"] == pytest.approx(alone["losses"]["first"], rel=1e-4)
+
+
+def test_outputs_keep_their_names_and_what_the_network_was_compiled_with():
+    keras.utils.clear_session(free_memory=False)
+    i = keras.Input((16,))
+    h = keras.layers.Dense(16, name="h")(i)
+    outputs = [keras.layers.Dense(24, name=name)(h) for name in ("p", "q")]
+    network = randomize(keras.Model(i, outputs))
+    network.compile("sgd", loss={"p": "mse", "q": "mae"})
+    factorized = Factorize(rank=4)(network).model
+    assert factorized.output_names == ["p", "q"]
+    assert "p_reduce" in [layer.name for layer in factorized.layers]
+    x = np.random.default_rng(0).normal(size=(8, 16)).astype("float32")
+    factorized.fit(x, {"p": np.zeros((8, 24)), "q": np.zeros((8, 24))}, verbose=0)
 
 
 def test_every_field_of_a_rule_or_budget_is_a_field():
     from paredown.transforms.factor_ranks import RULES
+    from paredown.transforms.factorize import BUDGETS
 
     fields = {f.name for f in dataclasses.fields(TRANSFORMS["factorize"])}
-    assert set(RULES) <= fields
+    assert {*RULES, *BUDGETS} <= fields
 
 
 def test_a_custom_layer_is_opened_where_a_layer_in_it_is_factorized():

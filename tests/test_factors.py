@@ -7,6 +7,7 @@ import pytest
 from keras import layers
 
 from paredown import profile
+from paredown.errors import DataError, ModelError
 from paredown.factors import (
     FACTORIZATIONS,
     Candidate,
@@ -44,6 +45,12 @@ LAYERS = {
     "causal": (lambda: layers.Conv1D(6, 3, padding="causal", dilation_rate=2), (12, 4)),
     "transposed, one axis": (lambda: layers.Conv1DTranspose(4, 3, strides=2), (7, 3)),
     "three axes": (lambda: layers.Conv3D(4, 3, padding="same"), (4, 5, 4, 3)),
+}
+#: Kernels without some or all of their weights, as pruning leaves them.
+EMPTY = {
+    "zero kernel": lambda kernel: 0 * kernel,
+    "zero output": lambda kernel: kernel * (np.arange(kernel.shape[-1]) > 0),
+    "zero input": lambda kernel: kernel * (np.arange(kernel.shape[-2]) > 0)[:, None],
 }
 CASES = [
     (name, kind)
@@ -176,8 +183,8 @@ def test_a_bound_is_where_saving_ends():
     ):
         layer(keras.Input(shape))
         problem = Problem.plain(LinearLayer(layer))
-        price = lambda name, inputs, outputs, costs: costs[0]  # noqa: E731
-        candidate = Candidate("layer", problem, (1, *shape), True, price, (kind,))
+        price = lambda name, inputs, outputs, costs, calls: costs[0]  # noqa: E731
+        candidate = Candidate("layer", problem, [(1, *shape)], True, price, (kind,))
         assert candidate.bound(kind) == int(np.ceil(bound)) - 1
         assert candidate.cost(kind, candidate.bound(kind)) < candidate.own_cost
 
@@ -235,3 +242,40 @@ def test_savings_are_of_the_kernels_and_the_rest_says_why():
     assert found["full"].why == "no cheaper rank keeps 99% of the kernel"
     assert "grouped" in found["grouped"].why
     assert found["last"].bound == 1
+
+
+@pytest.mark.parametrize("empty", EMPTY)
+@pytest.mark.parametrize("kind", FACTORIZATIONS)
+def test_kernels_of_zeros_are_factorized_like_others(kind, empty):
+    layer, x = _layer("dense" if kind == "svd" else "same")
+    layer.kernel.assign(EMPTY[empty](_numpy(layer.kernel)))
+    for problem in (Problem.plain(LinearLayer(layer)), Problem.unchanged(*_everywhere(layer, x), True)):
+        for rank in (1, FACTORIZATIONS[kind].most(*sizes(problem))):
+            solver = FACTORIZATIONS[kind].solver(problem, rank)
+            assert np.isfinite(solver.losses([rank])).all()
+            kernels, product = solver.factors(rank)
+            assert all(np.isfinite(kernel).all() for kernel in kernels)
+        assert np.abs(product - problem.wanted).max() < 1e-5
+
+
+def test_what_is_not_finite_is_named():
+    layer, x = _layer("dense")
+    x[0, 0] = np.nan
+    with pytest.raises(DataError, match=rf"Received: NaN or infinity at {layer.name} \(Factorize\)"):
+        Problem.unchanged(*_everywhere(layer, x), True)
+    layer.kernel.assign(np.full(layer.kernel.shape, np.inf))
+    with pytest.raises(ModelError, match=rf"Received: NaN or infinity in that of {layer.name} \(Factorize\)"):
+        Problem.plain(LinearLayer(layer))
+
+
+def test_layers_whose_parts_factors_would_not_keep_are_left_alone():
+    constrained = layers.Dense(8, kernel_constraint="non_neg")
+    assert "constraint" in FACTORIZATIONS["svd"].why_not(constrained)
+    learned = layers.Dense(8, activation=layers.PReLU())
+    learned(keras.Input((8,)))
+    assert "activation with weights" in FACTORIZATIONS["svd"].why_not(learned)
+    leaky = layers.Dense(8, activation=layers.LeakyReLU(0.3))
+    leaky(keras.Input((8,)))
+    chain = Chain(leaky, FACTORIZATIONS["svd"].pieces(leaky, 2), True)
+    assert chain.layers[-1].activation is not leaky.activation
+    assert chain.layers[-1].activation.negative_slope == pytest.approx(0.3)

@@ -16,6 +16,7 @@ from paredown import (
     PruneWeights,
     Recipe,
     ReestimateBatchNorm,
+    SubstituteConv,
 )
 from paredown.data import Data
 from paredown.errors import SettingError
@@ -27,6 +28,9 @@ QUICK = FineTune(steps_per_epoch=2, batch_size=8, optimizer={"class_name": "SGD"
 EXAMPLES = {
     "prune_channels": PruneChannels(criterion="random", sparsity=0.5, exclude=("second",)),
     "factorize": Factorize(kinds=("svd", "spatial"), rank=2, exclude=("scores",), examples=16),
+    "substitute_conv": SubstituteConv(
+        "bottleneck", layers=("second",), width=2, epochs=2, batch_size=8, learning_rate=0.01, examples=16
+    ),
     "prune_weights": PruneWeights("random", sparsity=0.5),
     "fine_tune": dataclasses.replace(QUICK, regularization="l1_activations", strength=0.1),
     "prune_cycle": PruneCycle(QUICK, PruneChannels("random", sparsity=0.3), max_cycles=1, distortion=0.5),
@@ -48,6 +52,14 @@ WRONG = [
         {"latency": 0.5},
         r"latency and latency_table go together.*latency=0\.5, latency_table=None",
     ),
+    ("factorize", {"layer_macs": 1}, r"layer_macs must be in \(0, 1\)\. Received: layer_macs=1 \(Factorize\)"),
+    ("factorize", {"rank": 3, "kinds": None}, r"kinds must be a list of names\. Received: kinds=None \(Factorize\)"),
+    (
+        "factorize",
+        {"rank": 4, "scope": "measured"},
+        r"shares out macs, params, latency .* with rank \(Factorize\)",
+    ),
+    ("factorize", {"macs": 0.5, "scope": "measured", "data_aware": False}, r"with data_aware=False \(Factorize\)"),
     ("factorize", {"evbmf": 1}, r"evbmf must be true or false\. Received: evbmf=1 \(Factorize\)"),
     ("factorize", {"macs": 0.5, "scope": "layer"}, r"scope must be one of optimal, measured\. Received: scope='layer'"),
     (
@@ -55,6 +67,34 @@ WRONG = [
         {"macs": 0.5, "examples": 0},
         r"examples must be a whole number .*Received: examples=0",
     ),
+    (
+        "substitute_conv",
+        {"structure": "winograd"},
+        r"one of one_dimensional, .*structure='winograd' \(SubstituteConv\)",
+    ),
+    ("substitute_conv", {"structure": "stacked", "width": 0}, r"width must be a whole number .*Received: width=0"),
+    (
+        "substitute_conv",
+        {"structure": "stacked", "layer_macs": 1.0},
+        r"layer_macs must be in \(0, 1\).*layer_macs=1\.0",
+    ),
+    (
+        "substitute_conv",
+        {"structure": "separable", "layer_macs": 0.5, "width": 2},
+        r"layer_macs must be left out with width=2\. Received: layer_macs=0\.5",
+    ),
+    ("substitute_conv", {"structure": "grouped"}, r"groups must be a whole number of at least 2 .*groups=None"),
+    ("substitute_conv", {"structure": "separable", "groups": 2}, r"left out with structure='separable'.*groups=2"),
+    (
+        "substitute_conv",
+        {"structure": "grouped", "groups": 4, "width": 6},
+        r"width must be a multiple of groups=4\. Received: width=6",
+    ),
+    ("substitute_conv", {"structure": "stacked", "relu": 1}, r"relu must be true or false\. Received: relu=1"),
+    ("substitute_conv", {"structure": "stacked", "epochs": -1}, r"of at least 0\. Received: epochs=-1"),
+    ("substitute_conv", {"structure": "stacked", "batch_size": 0}, r"of at least 1\. Received: batch_size=0"),
+    ("substitute_conv", {"structure": "stacked", "examples": 0.5}, r"of at least 1\. Received: examples=0\.5"),
+    ("substitute_conv", {"structure": "stacked", "learning_rate": 0}, r"above 0\. Received: learning_rate=0"),
     ("prune_weights", {"sparsity": 1.5}, r"sparsity must be in .*Received: sparsity=1\.5 \(PruneWeights\)"),
     ("fine_tune", {"regularization": "l3"}, r"regularization must be one of l1_weights, .*regularization='l3'"),
     ("fine_tune", {"regularization": "l1_weights"}, r"strength must be above 0 with a regularization .*strength=0\.0"),
@@ -144,7 +184,8 @@ def test_input_untouched_and_same_seed_same_result(name, data):
     assert all(np.array_equal(a, b) for a, b in zip(before, weights(model), strict=True))
     assert model.get_config() == config
     assert not model.compiled
-    stay = [layer.name for layer in model.layers if layer.name not in first.log.get("ranks", ())]
+    replaced = {*first.log.get("ranks", ()), *first.log.get("widths", ())}
+    stay = [layer.name for layer in model.layers if layer.name not in replaced]
     assert [layer.name for layer in first.model.layers if layer.name in {x.name for x in model.layers}] == stay
     assert (first.changes, first.skips, first.log) == (again.changes, again.skips, again.log)
     assert first.removed.keys() == again.removed.keys()

@@ -5,6 +5,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from paredown import blocks
     from paredown.channels import ChannelGroup, channel_groups
     from paredown.data import Data, Split
     from paredown.errors import ParedownError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         PruneGradually,
         PruneWeights,
         ReestimateBatchNorm,
+        SubstituteConv,
     )
 
 # Where each name lives. Loaded when it is first asked for: Keras takes seconds to import, and `paredown --help` and the
@@ -50,8 +52,11 @@ _HOMES = {
         "PruneGradually",
         "PruneWeights",
         "ReestimateBatchNorm",
+        "SubstituteConv",
     ),
 }
+#: Modules that are named whole.
+_MODULES = ("blocks",)
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __version__ = version("paredown")
@@ -76,8 +81,10 @@ __all__ = [
     "Run",
     "Skip",
     "Split",
+    "SubstituteConv",
     "Transform",
     "TransformResult",
+    "blocks",
     "channel_groups",
     "compress",
     "export_litert",
@@ -88,6 +95,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"paredown.{name}")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'paredown' has no attribute {name!r}")
     value = getattr(import_module(_HOME_OF[name]), name)

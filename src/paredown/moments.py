@@ -122,7 +122,7 @@ def consumers(
     wanted: dict[str, LinearLayer] = {}
     for path, call in _readers(channels).items():
         layer = call.operation
-        if why_not_linear(layer) is None and (linear := LinearLayer(layer)).matrix.shape[0] <= most_rows:
+        if why_not_linear(layer) is None and (linear := LinearLayer(layer)).shape[0] <= most_rows:
             wanted[path] = linear
     return [
         Consumer(
@@ -147,7 +147,7 @@ def rows_of(
         split: Inputs; labels are not looked at.
         seed: Of the positions that are looked at.
     """
-    found = {path: Sums(*linear.matrix.shape) for path, linear in layers.items()}
+    found = {path: Sums(*linear.shape) for path, linear in layers.items()}
     generator = np.random.default_rng(seed)
 
     def step(call: Call, args: tuple, kwargs: dict) -> list[Any]:

@@ -70,11 +70,15 @@ class Call:
             weights: `id` of a variable of the layer -> the value to use in its place.
         """
         operation = self.operation
-        if "training" in getattr(operation, "_call_context_args", ()):
-            kwargs = {**kwargs, "training": False}
         replaced = [(v, weights[id(v)]) for v in operation.variables if id(v) in weights] if weights else []
         with keras.StatelessScope(replaced) if replaced else contextlib.nullcontext():
-            return tree.flatten(operation(*args, **kwargs))
+            return self.run(args, kwargs, training=False)
+
+    def run(self, args: tuple, kwargs: dict, training: bool | None) -> list[Any]:
+        """What the operation gives on arrays; `training` goes before that of the call, as when Keras runs a network."""
+        if training is not None and "training" in getattr(self.operation, "_call_context_args", ()):
+            kwargs = {**kwargs, "training": training}
+        return tree.flatten(self.operation(*args, **kwargs))
 
     @property
     def is_composite(self) -> bool:

@@ -78,9 +78,19 @@ class LinearLayer:
         return self.layer.pointwise_kernel if self._separable else self.layer.kernel
 
     @cached_property
+    def shape(self) -> tuple[int, int]:
+        """(inputs, outputs) of the matrix."""
+        outputs = self.kernel.shape[-2 if self._transposed else -1]
+        return math.prod(self.kernel.shape) // outputs, outputs
+
+    @cached_property
     def matrix(self) -> np.ndarray:
         """Shape (inputs, outputs), float64; as the kernel was when it was first asked for."""
-        kernel = keras.ops.convert_to_numpy(ops.cast(self.kernel, "float32")).astype("float64")
+        return self.read()
+
+    def read(self, dtype: str = "float64") -> np.ndarray:
+        """The matrix as the kernel is now, which is not kept: large networks' would fill the memory."""
+        kernel = keras.ops.convert_to_numpy(ops.cast(self.kernel, "float32")).astype(dtype, copy=False)
         if self._transposed:
             kernel = np.swapaxes(self._mirrored(kernel), -1, -2)
         return kernel.reshape(-1, kernel.shape[-1])
@@ -100,7 +110,7 @@ class LinearLayer:
         """What holds for each input channel, shape (in,), for each row of the matrix, shape (inputs,)."""
         if self._separable:
             return np.repeat(channels, self.layer.depth_multiplier)
-        return np.tile(channels, self.matrix.shape[0] // len(channels))
+        return np.tile(channels, self.shape[0] // len(channels))
 
     def lattice(self, output_shape: tuple, limit: int, generator: np.random.Generator) -> Lattice:
         """Some positions of the output, whose shape (n, …) is given."""

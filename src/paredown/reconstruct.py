@@ -16,6 +16,7 @@ Source:
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -124,6 +125,23 @@ class _Refitter:
         self.errors[call.path] = fit.left(fitted + held_out) / max(spread, 1e-30)
 
 
+class _Spread:
+    """The variance of rows, summed over columns, batch by batch."""
+
+    def __init__(self):
+        self._count, self._sum, self._square = 0, np.float64(0), 0.0
+
+    def add(self, rows: Any) -> None:
+        values = keras.ops.convert_to_numpy(rows).astype("float64")
+        self._count += len(values)
+        self._sum = self._sum + values.sum(0)
+        self._square += float(np.square(values).sum())
+
+    @property
+    def variance(self) -> float:
+        return max(0.0, self._square / self._count - float(np.square(self._sum / self._count).sum()))
+
+
 def missing_sums(
     call: Call,
     linear: LinearLayer,
@@ -156,7 +174,7 @@ def missing_sums(
     pairs = [both.pair(tensor) for tensor in sink.summands]
     summands = [] if None in pairs else [pair for pair in pairs if pair is not None and not pair.same]
     fitted, held_out = (Sums(rows.size if whole else 0, outputs) for _ in range(2))
-    spread = 0.0
+    seen_in_all = _Spread()
     for i, (before, after) in enumerate(zip(x.before, x.after, strict=True)):
         lattice = linear.lattice(known_shape(call, before), POSITIONS, generator)
         wanted = ops.matmul(linear.rows(before, lattice), ops.cast(matrix, "float32"))
@@ -165,21 +183,22 @@ def missing_sums(
         for summand in summands:
             lost = linear.outputs(summand.before[i], lattice) - linear.outputs(summand.after[i], lattice)
             missing = missing + ops.cast(lost, "float32") * to_layer
-        spread += float(ops.sum(ops.var(wanted, 0))) / len(x.before)
+        seen_in_all.add(wanted)
         seen = ops.take(seen, rows, 1) if whole else seen[:, :0]
         per_example = seen.shape[0] // before.shape[0]
         held = np.arange(before.shape[0]) % _HELD_OUT == _HELD_OUT - 1
         for sums, chosen in ((held_out, held), (fitted, ~held)):
             at = np.flatnonzero(np.repeat(chosen, per_example))
             sums.add(ops.take(seen, at, 0), ops.take(missing, at, 0))
-    return fitted, held_out, spread
+    return fitted, held_out, seen_in_all.variance
 
 
-def in_memory(split: Split, model: Any, input_shape: tuple[int, ...] | None) -> Split:
+def in_memory(split: Split, model: Any, input_shape: tuple[int, ...] | None, copies: int = 2) -> Split:
     """As many of the first examples as can be run side by side in memory, 16 at least.
 
     Args:
         input_shape: As for `profile`.
+        copies: How often what is alive at once is held.
     """
     peak = profile(model, input_shape).peak_activation_bytes
-    return split.take(max(16, MOST_BYTES // (2 * max(1, peak))))
+    return split.take(max(16, MOST_BYTES // (copies * max(1, peak))))

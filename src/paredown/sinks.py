@@ -1,6 +1,6 @@
 """Where the output of a layer goes: what can take up a shift of its mean, and the sum that it enters."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,9 +52,14 @@ class Sinks:
         self._readers: dict[int, list[Call]] = {}
         for call in network.all_calls():
             self._times[call.path] = self.times(call.path) + 1
-            for tensor in call.inputs:
-                self._readers.setdefault(id(tensor), []).append(call)
+            self._read_by(call)
+        for call in _nested(network):
+            self._read_by(call)
         self._ends = {id(tensor) for tensor in network.outputs}
+
+    def _read_by(self, call: Call) -> None:
+        for tensor in call.inputs:
+            self._readers.setdefault(id(tensor), []).append(call)
 
     def times(self, path: str) -> int:
         """How often a layer is called."""
@@ -64,7 +69,8 @@ class Sinks:
         """Where the output of a call goes."""
         layer = self._made[call.path]
         shift = layer.bias.assign_add if getattr(layer, "use_bias", False) else None
-        if getattr(getattr(layer, "activation", None), "__name__", "linear") != "linear":
+        activation = getattr(layer, "activation", None)
+        if activation is not None and activation is not keras.activations.linear:
             return Sink(shift)
         norm, tensor = None, call.outputs[0]
         reader = self._only_reader(tensor)
@@ -79,6 +85,14 @@ class Sinks:
     def _only_reader(self, tensor: Any) -> Call | None:
         found = self._readers.get(id(tensor), [])
         return found[0] if len(found) == 1 and id(tensor) not in self._ends else None
+
+
+def _nested(network: Network) -> Iterator[Call]:
+    """The calls of nested models themselves, at every depth: they read, too."""
+    for call in network.calls:
+        if call.inner is not None:
+            yield call
+            yield from _nested(call.inner)
 
 
 def _numpy(tensor: Any) -> np.ndarray:

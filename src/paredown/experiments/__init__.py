@@ -15,6 +15,9 @@ MODULES: dict[str, str] = {
     "autoencoder": "autoencoder",
     "criteria": "criteria",
     "sparse-weights": "sparse_weights",
+    "structures": "structures",
+    "one-dimensional": "one_dimensional",
+    "svd": "svd",
 }
 
 

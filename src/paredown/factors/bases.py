@@ -5,8 +5,10 @@ matrix. Columns of A are in the order of their worth, so that a lower rank is a 
 from the same decomposition, and errors never rise with the rank.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -26,11 +28,13 @@ class Basis:
         problem: The layer's.
         columns: A, shape (n, m), in the order of rank.
         each: Columns that one more rank adds.
+        orthonormal: A' G A is known to be the identity, as it is without data for columns from `whitened_basis`.
     """
 
     problem: Problem
     columns: np.ndarray
     each: int = 1
+    orthonormal: bool = False
 
     @cached_property
     def _lengths(self) -> np.ndarray:
@@ -49,10 +53,13 @@ class Basis:
     @cached_property
     def explained(self) -> np.ndarray:
         """L^-1 A' G W, shape (m, o): the squares of row k are what column k takes from the error."""
+        weighted = self.problem.times(self.problem.wanted)
+        if self.orthonormal:
+            return self.columns.T @ weighted
         scaled = self.columns / self._lengths
-        return scipy.linalg.solve_triangular(self._triangle, scaled.T @ self.problem.weighted, lower=True)
+        return scipy.linalg.solve_triangular(self._triangle, scaled.T @ weighted, lower=True)
 
-    def losses(self, ranks: np.ndarray) -> np.ndarray:
+    def losses(self, ranks: Sequence[Any]) -> np.ndarray:
         """What is lost beyond what no K avoids, for each rank."""
         taken = np.append(0.0, np.cumsum(np.square(self.explained).sum(1)))
         return np.maximum(0, self.problem.total - taken[np.asarray(ranks, dtype=int) * self.each])
@@ -61,6 +68,8 @@ class Basis:
         """B for a rank, shape (rank · each, o); `kept` stands in for `explained`."""
         m = rank * self.each
         explained = self.explained[:m] if kept is None else kept
+        if self.orthonormal:
+            return explained
         solved = scipy.linalg.solve_triangular(self._triangle[:m, :m].T, explained, lower=False)
         return solved / self._lengths[:m, None]
 

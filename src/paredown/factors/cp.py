@@ -71,7 +71,9 @@ def _alternate(
 def _solved(seen: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """The mode that the kernel `seen` through the two others calls for."""
     inner = (first.T @ first) * (second.T @ second)
-    inner[np.diag_indices_from(inner)] *= 1 + 1e-9
+    # A product that has become zero, as all are of a kernel of zeros, stays zero.
+    diagonal = np.diag(inner)
+    inner[np.diag_indices_from(inner)] = diagonal * (1 + 1e-9) + 1e-12 * (diagonal.max() or 1)
     return scipy.linalg.solve(inner, seen.T, assume_a="pos").T
 
 

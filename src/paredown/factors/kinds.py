@@ -9,7 +9,7 @@
 Costs are MACs per output position at stride 1; D² stands for the window, S for input, T for output channels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -53,7 +53,7 @@ class Solver:
     def __init__(self, problem: Problem, basis: Basis, kernels: Callable[[int], list[np.ndarray]]):
         self.problem, self.basis, self._kernels = problem, basis, kernels
 
-    def losses(self, ranks: np.ndarray) -> np.ndarray:
+    def losses(self, ranks: Sequence[Any]) -> np.ndarray:
         """What each rank loses beyond what no factors avoid, in the unit of `Problem.total`."""
         return self.basis.losses(ranks)
 
@@ -69,7 +69,7 @@ class Solver:
 def sizes(problem: Problem) -> tuple[tuple[int, ...], int, int]:
     """(window, S, T) of a layer."""
     window = window_of(problem.linear.layer)
-    n, outputs = problem.linear.matrix.shape
+    n, outputs = problem.linear.shape
     return window, n // int(np.prod(window, dtype=int)), outputs
 
 
@@ -94,8 +94,16 @@ def _outputs(layer: Any) -> int:
 
 
 def _linear(layer: Any) -> str | None:
-    separable = isinstance(layer, layers.SeparableConv1D | layers.SeparableConv2D)
-    return "is a separable convolution already" if separable else why_not_linear(layer)
+    if isinstance(layer, layers.SeparableConv1D | layers.SeparableConv2D):
+        return "is a separable convolution already"
+    why = why_not_linear(layer)
+    if why is None and layer.kernel_constraint is not None:
+        why = "has a constraint on its kernel, which its factors would not keep"
+    # PReLU inside another layer has no weights before it is first run.
+    activation = layer.activation
+    if why is None and (getattr(activation, "weights", None) or isinstance(activation, layers.PReLU)):
+        why = "has an activation with weights of its own"
+    return why
 
 
 def _has_window(layer: Any) -> str | None:
@@ -115,14 +123,36 @@ def _svd_pieces(layer: Any, rank: int) -> tuple[Piece, ...]:
 
 
 def _svd_solver(problem: Problem, most: int) -> Solver:
-    window, inputs, _ = sizes(problem)
-    wanted = problem.wanted
-    if wanted.shape[1] <= wanted.shape[0]:
-        columns = wanted @ largest_eigenvectors(wanted.T @ problem.weighted, most)
-    else:
-        columns = whitened_basis(wanted, problem.gram, most)
-    basis = Basis(problem, columns)
+    window, inputs, outputs = sizes(problem)
+    if outputs <= problem.linear.shape[0]:
+        return _Principal(problem, most)
+    columns = whitened_basis(problem.wanted, problem.gram, most)
+    basis = Basis(problem, columns, orthonormal=problem.gram is None)
     return Solver(problem, basis, lambda rank: [basis.first(rank).reshape(*window, inputs, rank)])
+
+
+class _Principal(Solver):
+    """W V V' with the eigenvectors V of the outputs' second moments W' G W, of which nothing but V is held.
+
+    V is orthonormal, so that what is lost is exactly tr(W' G W) less what V explains, whatever the directions.
+    """
+
+    def __init__(self, problem: Problem, most: int):
+        self.problem, wanted = problem, problem.wanted
+        second = wanted.T @ problem.times(wanted)
+        self._total = float(np.trace(second, dtype="float64"))
+        self._directions = largest_eigenvectors(second, most)
+        explained = np.einsum("om,om->m", self._directions, second @ self._directions, dtype="float64")
+        self._lost = self._total - np.append(0.0, np.cumsum(np.maximum(explained, 0)))
+
+    def losses(self, ranks: Sequence[Any]) -> np.ndarray:
+        return np.maximum(0, self._lost[np.asarray(ranks, dtype=int)])
+
+    def factors(self, rank: int) -> tuple[list[np.ndarray], np.ndarray]:
+        window, inputs, _ = sizes(self.problem)
+        directions = self._directions[:, :rank]
+        first, last = self.problem.wanted @ directions, directions.T
+        return [first.reshape(*window, inputs, rank), last], first @ last
 
 
 # ---- spatial
@@ -161,7 +191,7 @@ def _spatial_solver(problem: Problem, most: int) -> Solver:
     columns = np.zeros((h, w, inputs, most, w))
     for at in range(w):
         columns[:, at, :, :, at] = vertical.reshape(h, inputs, most)
-    basis = Basis(problem, columns.reshape(h * w * inputs, most * w), w)
+    basis = Basis(problem, columns.reshape(h * w * inputs, most * w), w, problem.gram is None)
     return _Horizontal(problem, basis, lambda rank: [vertical[:, :rank].reshape(h, 1, inputs, rank)])
 
 
@@ -204,7 +234,7 @@ def _depthwise_solver(problem: Problem, most: int) -> Solver:
     for s in range(inputs):
         gram = None if blocks is None else blocks[:, s, :, s]
         columns[:, s, :, s] = whitened_basis(kernel[:, s], gram, most)
-    basis = Basis(problem, columns.reshape(area * inputs, most * inputs), inputs)
+    basis = Basis(problem, columns.reshape(area * inputs, most * inputs), inputs, problem.gram is None)
     own = columns[:, np.arange(inputs), :, np.arange(inputs)]
 
     def kernels(rank: int) -> list[np.ndarray]:
@@ -248,8 +278,8 @@ class _Canonical(Solver):
         columns = np.einsum("dr,sr->dsr", places, channels).reshape(area * inputs, rank)
         return Basis(self.problem, columns), places, channels
 
-    def losses(self, ranks: np.ndarray) -> np.ndarray:
-        found = [self._at(int(rank))[0].losses(np.array([rank]))[0] for rank in ranks]
+    def losses(self, ranks: Sequence[Any]) -> np.ndarray:
+        found = [self._at(int(rank))[0].losses([rank])[0] for rank in ranks]
         return np.array(found)
 
     def factors(self, rank: int) -> tuple[list[np.ndarray], np.ndarray]:
@@ -306,13 +336,14 @@ class _Tucker(Solver):
         columns = np.zeros((area, self.inputs, most, area))
         for at in range(area):
             columns[at, :, :, at] = self._reduce
-        return Basis(self.problem, columns.reshape(area * self.inputs, most * area), area)
+        flat = columns.reshape(area * self.inputs, most * area)
+        return Basis(self.problem, flat, area, self.problem.gram is None)
 
     def _ranks(self, rank: Any) -> tuple[int, int]:
         r3, r4 = tucker_ranks(rank, self.inputs, self.outputs)
         return min(r3, self._reduce.shape[1]), r4
 
-    def losses(self, ranks: np.ndarray) -> np.ndarray:
+    def losses(self, ranks: Sequence[Any]) -> np.ndarray:
         found = []
         for r3, r4 in map(self._ranks, ranks):
             explained = self._basis.explained[: r3 * self._basis.each]
@@ -346,7 +377,7 @@ FACTORIZATIONS: dict[str, Kind] = {
 def unfoldings(kind: str, problem: Problem) -> tuple[np.ndarray, ...]:
     """The matrices whose ranks a factorization lowers, one per rank: what EVBMF looks at."""
     window, inputs, outputs = sizes(problem)
-    matrix = problem.linear.matrix
+    matrix = problem.matrix
     kernel = matrix.reshape(int(np.prod(window, dtype=int)), inputs, outputs)
     if kind == "spatial":
         folded = matrix.reshape(*window, inputs, outputs).transpose(0, 2, 1, 3)

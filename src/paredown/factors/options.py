@@ -1,5 +1,6 @@
 """What a layer could become: each kind at several ranks, with what that loses and what it costs."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,11 +12,13 @@ from paredown.factors.kinds import FACTORIZATIONS, Solver, sizes
 from paredown.factors.pieces import Piece, piece_costs, piece_of, piece_positions
 from paredown.factors.problem import Problem
 
+#: Solvers of layers with more weights are not kept longer than they are used.
+_KEPT = 2**20
 #: About how many ranks of one kind are offered to a whole network's budget.
 _LEVELS = 24
 
-#: `price(layer or piece name, inputs, outputs, (MACs, parameters))`: what one layer costs.
-Price = Callable[[str, int, int, tuple[int, int]], float]
+#: `price(name of a layer or piece, inputs, outputs, (MACs, parameters), calls)`: what it costs with all its calls.
+Price = Callable[[str, int, int, tuple[int, int], int], float]
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Candidate:
     Args:
         path: Of the layer.
         problem: What its factors are to give.
-        shape: Of its input, (1, …).
+        shapes: Of its input, (1, …), one for each of its calls.
         use_bias: Whether the last factor has a bias.
         price: What layers cost.
         kinds: Rows of `FACTORIZATIONS` that may be used.
@@ -50,11 +53,12 @@ class Candidate:
 
     path: str
     problem: Problem
-    shape: tuple[int, ...]
+    shapes: Sequence[tuple[int, ...]]
     use_bias: bool
     price: Price
     kinds: Sequence[str]
-    _solvers: dict[str, Solver] = field(default_factory=dict)
+    _solvers: dict[str, tuple[int, Solver]] = field(default_factory=dict)
+    _options: list[Option] | None = None
     _positions: dict[str, list[int]] = field(default_factory=dict)
     _bounds: dict[str, int] = field(default_factory=dict)
 
@@ -67,8 +71,8 @@ class Candidate:
         """What the layer costs now."""
         _, inputs, outputs = sizes(self.problem)
         alone = [piece_of(self.layer)]
-        (costs,) = piece_costs(alone, piece_positions(alone, self.layer, self.shape), inputs, self.use_bias)
-        return self.price(self.path, inputs, outputs, costs)
+        (costs,) = piece_costs(alone, self._at(alone), inputs, self.use_bias)
+        return self.price(self.path, inputs, outputs, costs, len(self.shapes))
 
     def most(self, kind: str) -> int:
         """The rank with which nothing is lost."""
@@ -81,40 +85,58 @@ class Candidate:
         """What a factorization costs."""
         pieces, inputs, total = self.pieces(kind, rank), sizes(self.problem)[1], 0
         if kind not in self._positions:
-            self._positions[kind] = piece_positions(pieces, self.layer, self.shape)
+            self._positions[kind] = self._at(pieces)
         for piece, costs in zip(pieces, piece_costs(pieces, self._positions[kind], inputs, self.use_bias), strict=True):
             outputs = piece.outputs(inputs)
-            total += self.price(f"{self.path}_{piece.suffix}", inputs, outputs, costs)
+            total += self.price(f"{self.path}_{piece.suffix}", inputs, outputs, costs, len(self.shapes))
             inputs = outputs
         return total
 
+    def _at(self, pieces: Sequence[Piece]) -> list[int]:
+        """Positions at which each piece multiplies, over all calls."""
+        return [
+            sum(counts) for counts in zip(*(piece_positions(pieces, self.layer, s) for s in self.shapes), strict=True)
+        ]
+
     def within(self, kind: str, limit: float) -> int:
         """The largest rank that costs at most `limit`; 0 where none does."""
-        return _largest(self.most(kind), lambda rank: self.cost(kind, rank) <= limit)
+        return _last(self.most(kind), lambda rank: self.cost(kind, rank) <= limit)
 
     def bound(self, kind: str) -> int:
         """The largest rank that is cheaper than the layer; 0 where none is."""
         if kind not in self._bounds:
-            self._bounds[kind] = _largest(self.most(kind), lambda rank: self.cost(kind, rank) < self.own_cost)
+            self._bounds[kind] = _last(self.most(kind), lambda rank: self.cost(kind, rank) < self.own_cost)
         return self._bounds[kind]
 
-    def solver(self, kind: str) -> Solver:
-        """Finds factors for ranks up to the bound."""
-        if kind not in self._solvers:
-            most = max(1, min(self.most(kind), self.bound(kind)))
-            self._solvers[kind] = FACTORIZATIONS[kind].solver(self.problem, most)
-        return self._solvers[kind]
+    def solver(self, kind: str, rank: Any = None) -> Solver:
+        """Finds factors for ranks up to `rank`; None, and of a small layer: up to the bound, whatever comes next."""
+        most = max(1, min(self.most(kind), self.bound(kind)))
+        if self._large and isinstance(rank, int | np.integer):
+            most = int(rank)
+        if kind not in self._solvers or self._solvers[kind][0] < most:
+            self._solvers[kind] = most, FACTORIZATIONS[kind].solver(self.problem, most)
+        return self._solvers[kind][1]
+
+    def forget(self) -> None:
+        """Lets go of what a large layer's solvers hold: those of a whole network would be many times its weights."""
+        if self._large:
+            self._solvers.clear()
+
+    @property
+    def _large(self) -> bool:
+        return math.prod(self.problem.linear.shape) > _KEPT
 
     def losses(self, kind: str, ranks: Sequence[Any]) -> np.ndarray:
         """What ranks lose, as shares of the outputs' variance."""
-        return self.solver(kind).losses(np.array(ranks, dtype=object)) / max(self.problem.variance, 1e-30)
+        most = None if any(isinstance(rank, tuple) for rank in ranks) else max(ranks)
+        return self.solver(kind, most).losses(ranks) / max(self.problem.variance, 1e-30)
 
     def reaching(self, kind: str, loss: float) -> int | None:
         """The smallest rank that loses at most so much; None where no rank below the bound does."""
         most = self.bound(kind)
         if most == 0 or self.losses(kind, [most])[0] > loss:
             return None
-        return most - _largest(most - 1, lambda less: self.losses(kind, [most - less])[0] <= loss)
+        return most - largest(most - 1, lambda less: self.losses(kind, [most - less])[0] <= loss)
 
     def option(self, kind: str, rank: Any) -> Option:
         return Option(kind, rank, float(self.losses(kind, [rank])[0]), self.cost(kind, rank))
@@ -122,6 +144,12 @@ class Candidate:
     def options(self) -> list[Option]:
         """Those of all kinds that are cheaper than the layer and that no other beats in both loss and cost, the
         cheapest first."""
+        if self._options is None:
+            self._options = self._found_options()
+            self.forget()
+        return self._options
+
+    def _found_options(self) -> list[Option]:
         found = []
         for kind in self.kinds:
             most = self.bound(kind)
@@ -133,6 +161,8 @@ class Candidate:
                     Option(kind, int(rank), float(loss), self.cost(kind, int(rank)))
                     for rank, loss in zip(ranks, losses, strict=True)
                 ]
+        # Measured costs need not rise with the rank.
+        found = [option for option in found if option.cost < self.own_cost]
         found.sort(key=lambda option: (option.cost, option.loss))
         best: list[Option] = []
         for option in found:
@@ -141,7 +171,12 @@ class Candidate:
         return best
 
 
-def _largest(most: int, holds: Callable[[int], bool]) -> int:
+def _last(most: int, holds: Callable[[int], bool]) -> int:
+    """The largest number up to `most` for which a property holds; 0 if none. Costs that were measured have stairs."""
+    return next((number for number in range(most, 0, -1) if holds(number)), 0)
+
+
+def largest(most: int, holds: Callable[[int], bool]) -> int:
     """The largest number up to `most` for which a property holds that no number has after one without it; 0 if none."""
     low, high = 0, most
     while low < high:

@@ -6,7 +6,7 @@ from typing import Any
 from paredown.factors.kinds import FACTORIZATIONS
 from paredown.factors.options import Candidate
 from paredown.factors.problem import Problem
-from paredown.network import Network
+from paredown.network import Call, Network
 from paredown.patches import LinearLayer
 from paredown.profiling import Shapes
 from paredown.progress import task
@@ -51,29 +51,29 @@ def possible_savings(model: Any, energy: float = 0.95, input_shape: tuple[int, .
         energy: Share of the kernel's sum of squares to keep, in (0, 1].
         input_shape: As for `profile`.
     Returns:
-        One entry per layer, in the order of the network; shared layers once, for one call.
+        One entry per layer, in the order of the network; a shared layer's MACs are those of all its calls.
     """
     network = Network(model)
     shapes, found = Shapes(network, input_shape), {}
-    calls = {
-        call.path: call
-        for call in network.all_calls()
-        if any(len(w.shape) > 1 for w in getattr(call.operation, "weights", []))
-    }
+    calls: dict[str, list[Call]] = {}
+    for call in network.all_calls():
+        if any(len(w.shape) > 1 for w in getattr(call.operation, "weights", [])):
+            calls.setdefault(call.path, []).append(call)
     with task("Possible savings", total=len(calls)) as advance:
-        for path, call in calls.items():
-            found[path] = _saving(path, call.operation, shapes.of(call.inputs[0]), energy)
+        for path, of_layer in calls.items():
+            read = [shapes.of(call.inputs[0]) for call in of_layer]
+            found[path] = _saving(path, of_layer[0].operation, read, energy)
             advance(1)
     return list(found.values())
 
 
-def _saving(path: str, layer: Any, shape: tuple[int, ...], energy: float) -> Saving:
+def _saving(path: str, layer: Any, shapes: list[tuple[int, ...]], energy: float) -> Saving:
     reasons = {kind: FACTORIZATIONS[kind].why_not(layer) for kind in KINDS}
     kinds = [kind for kind, reason in reasons.items() if reason is None]
     if not kinds:
         return Saving(path, 0, None, None, 0, 0, f"it {reasons['svd']}")
     problem = Problem.plain(LinearLayer(layer))
-    candidate = Candidate(path, problem, shape, layer.use_bias, lambda name, i, o, costs: costs[0], kinds)
+    candidate = Candidate(path, problem, shapes, layer.use_bias, lambda name, i, o, costs, calls: costs[0], kinds)
     own = int(candidate.own_cost)
     options = [
         candidate.option(kind, rank) for kind in kinds if (rank := candidate.reaching(kind, 1 - energy)) is not None

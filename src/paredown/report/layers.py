@@ -61,8 +61,7 @@ def _bar(row: dict, figure: str, longest: float) -> Bar:
     percent = [
         None if value is None else round(100 * value / longest, 2) if longest else 0.0 for value in (before, after)
     ]
-    told = [told_figure(row, figure, when) for when in ("before", "after")]
-    return Bar(*told, *percent)
+    return Bar(told_figure(row, figure, "before"), told_figure(row, figure, "after"), *percent)
 
 
 def told_figure(row: dict, figure: str, when: str) -> str:

@@ -8,10 +8,20 @@ from paredown.transforms.prune_cycle import PruneCycle
 from paredown.transforms.prune_gradually import PruneGradually
 from paredown.transforms.prune_weights import PruneWeights
 from paredown.transforms.reestimate_batch_norm import ReestimateBatchNorm
+from paredown.transforms.substitute_conv import SubstituteConv
 
 TRANSFORMS: dict[str, type[Transform]] = {
     kind.name: kind
-    for kind in (PruneChannels, Factorize, PruneWeights, PruneCycle, PruneGradually, ReestimateBatchNorm, FineTune)
+    for kind in (
+        PruneChannels,
+        Factorize,
+        SubstituteConv,
+        PruneWeights,
+        PruneCycle,
+        PruneGradually,
+        ReestimateBatchNorm,
+        FineTune,
+    )
 }
 
 __all__ = [
@@ -23,4 +33,5 @@ __all__ = [
     "PruneGradually",
     "PruneWeights",
     "ReestimateBatchNorm",
+    "SubstituteConv",
 ]

@@ -5,7 +5,7 @@ old shape. The new network is built at the end, and held against the copy (`Fact
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import keras
@@ -17,10 +17,11 @@ from paredown.least_squares import Fit
 from paredown.moments import MOST_ROWS, columns
 from paredown.network import Call, Network
 from paredown.patches import LinearLayer, why_not_linear
-from paredown.rebuild import copied, copy_weights, rebuild
+from paredown.rebuild import copy_weights, rebuild
 from paredown.reconstruct import missing_sums
 from paredown.side_by_side import Pair, SideBySide, twin_layers, twins
 from paredown.sinks import Sinks
+from paredown.transforms.chains import with_chains
 
 
 class Fitting:
@@ -29,15 +30,18 @@ class Fitting:
     Args:
         model: The network; it is not touched.
         network: Its calls.
+        exclude: Paths of layers whose weights stay as they are.
     Attributes:
         copy: The copy.
+        refitted: Path -> the same of the layers that got no factors.
         losses: Path -> what the output of a layer lost, mean square as a share of its variance.
     """
 
-    def __init__(self, model: Any, network: Network):
-        self.model, self.network = model, network
+    def __init__(self, model: Any, network: Network, exclude: Collection[str] = ()):
+        self.model, self.network, self._exclude = model, network, exclude
         self.copy = rebuild(model)
         self.losses: dict[str, float] = {}
+        self.refitted: dict[str, float] = {}
         copy = Network(self.copy)
         self._made, self._twins = twins(network, copy), twin_layers(network, copy)
         self._sinks = Sinks(network, self._made)
@@ -66,13 +70,14 @@ class Fitting:
         """Gives a layer its factors, fitted to `problem` (None: the candidate's own)."""
         path, pieces = candidate.path, candidate.pieces(option.kind, option.rank)
         if problem is None:
-            solver, problem = candidate.solver(option.kind), candidate.problem
+            solver, problem = candidate.solver(option.kind, option.rank), candidate.problem
         else:
             most = candidate.most(option.kind) if isinstance(option.rank, tuple) else option.rank
             solver = FACTORIZATIONS[option.kind].solver(problem, most)
         kernels, product = solver.factors(option.rank)
         self.put(path, product, problem.shift(product))
-        self.losses[path] = problem.error(product)
+        self.losses[path] = option.loss if problem.sums is None else problem.error(product)
+        candidate.forget()
         self._factors[path] = pieces, kernels
 
     def side_by_side(self, taken: dict[str, tuple[Candidate, Option]], split: Split, seed: int) -> None:
@@ -83,20 +88,24 @@ class Fitting:
 
         def meet(call: Call, x: Pair) -> None:
             path = call.path
-            if path in self._factors:
+            if path in self._factors or path in self._exclude:
                 return
             linear = why_not_linear(call.operation) is None and LinearLayer(call.operation)
-            if not linear or linear.matrix.shape[0] > MOST_ROWS or self._sinks.times(path) > 1:
+            if not linear or linear.shape[0] > MOST_ROWS or self._sinks.times(path) > 1:
                 if path in taken:
                     self.factorize(*taken[path])
                 return
-            rows = np.arange(len(linear.matrix))
-            sums = missing_sums(call, linear, x, self._sinks.of(call), both, generator, rows)
+            rows = np.arange(linear.shape[0])
+            fitted, held_out, spread = missing_sums(call, linear, x, self._sinks.of(call), both, generator, rows)
+            shifts = self.takes_shift(path)
             if path in taken:
-                self.factorize(*taken[path], Problem.of_data(linear, *sums, self.takes_shift(path)))
+                # The unit of the loss that the rank was chosen by.
+                variance = taken[path][0].problem.variance
+                self.factorize(*taken[path], Problem.of_data(linear, fitted, held_out, variance, shifts))
             else:
-                fit = Fit.best(*sums[:2], self.takes_shift(path))
+                fit = Fit.best(fitted, held_out, shifts)
                 self.put(path, linear.matrix + fit.step, fit.shift)
+                self.refitted[path] = fit.left(fitted + held_out) / max(spread, 1e-30)
 
         batches = [self.network.cast_inputs(inputs) for inputs in columns(split, 64)]
         both.run(batches, meet, "Factorize")
@@ -111,14 +120,6 @@ class Fitting:
     def built(self) -> Any:
         """The network with the factors in the place of their layers."""
         by_layer = {id(self._calls[path].operation): factors for path, factors in self._factors.items()}
-        names = {call.operation.name for call in self.network.all_calls()}
-
-        def remake(call: Call) -> Any:
-            layer = call.operation
-            if id(layer) not in by_layer:
-                return copied(call)
-            pieces = by_layer[id(layer)][0]
-            return Chain(layer, pieces, layer.use_bias, _free_name(layer.name, pieces, names))
 
         def carry(call: Call, new: Any) -> None:
             twin = self._twins[id(call.operation)]
@@ -128,15 +129,5 @@ class Fitting:
             else:
                 copy_weights(dataclasses.replace(call, operation=twin), new)
 
-        def opened(call: Call) -> bool:
-            return any(id(layer) in by_layer for layer in call.operation._flatten_layers())
-
-        return rebuild(self.model, remake, carry, opened=opened)
-
-
-def _free_name(name: str, pieces: Sequence[Piece], taken: set[str]) -> str:
-    """The name, with as many underscores behind it as no piece's name is taken with."""
-    while any(f"{name}_{piece.suffix}" in taken for piece in pieces):
-        name += "_"
-    taken.update(f"{name}_{piece.suffix}" for piece in pieces)
-    return name
+        pieces = {key: (pieces, None) for key, (pieces, _) in by_layer.items()}
+        return with_chains(self.model, self.network, pieces, carry)

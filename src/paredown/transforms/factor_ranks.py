@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from paredown.allocation import LevelCosts, allocate
+from paredown.errors import SettingError
 from paredown.factors import Candidate, Option, evbmf_rank, sizes
 from paredown.factors.kinds import unfoldings
 
@@ -22,9 +23,15 @@ def _by_rank(candidate: Candidate, rank: Any) -> Wanted:
         if isinstance(rank, tuple | list):
             if kind == "tucker":
                 _, inputs, outputs = sizes(candidate.problem)
-                wanted.append((kind, (min(rank[0], inputs), min(rank[1], outputs))))
+                pair = min(rank[0], inputs), min(rank[1], outputs)
+                wanted += [(kind, pair)] if candidate.cost(kind, pair) < candidate.own_cost else []
         elif rank <= candidate.bound(kind):
             wanted.append((kind, rank))
+    if isinstance(rank, tuple | list):
+        does = (
+            f"ranks {tuple(rank)} are not cheaper" if "tucker" in candidate.kinds else "a pair of ranks is for 'tucker'"
+        )
+        return wanted or does
     return wanted or f"rank {rank} is not cheaper: it would have to be at most {_bounds(candidate)}"
 
 
@@ -88,6 +95,12 @@ def by_budget(
         SettingError: If the limit cannot be met.
     """
     tables = [candidate.options() for candidate in candidates]
+    least = rest + sum(min([c.own_cost, *(o.cost for o in t)]) for c, t in zip(candidates, tables, strict=True))
+    if least > limit:
+        raise SettingError(
+            f"The budget must be one that can be reached. Received: {limit:.4g}; the cheapest factors cost {least:.4g} "
+            "(Factorize). Give a larger budget, allow more kinds, or exclude fewer layers."
+        )
     costs = LevelCosts.nothing([len(options) + 1 for options in tables])
     costs.add((), rest)
     lost, levels = [], []

@@ -38,8 +38,9 @@ def measured(
         for candidate in candidates:
             points = []
             for option in _tried(candidate):
-                kernel = candidate.solver(option.kind).factors(option.rank)[1]
+                kernel = candidate.solver(option.kind, option.rank).factors(option.rank)[1]
                 points.append((option.loss, _change(fitting, candidate, kernel, reference, outputs)))
+                candidate.forget()
             curves.append(_curve(points))
             advance(1)
     return curves

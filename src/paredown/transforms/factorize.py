@@ -41,9 +41,12 @@ class Factorize(Transform):
     activation and bias. A layer that no rank makes cheaper stays, with that reason.
 
     Where there are data, factors are fitted to what the layer gives on them, not to its kernel: to what it gave in
-    the network as it was, from what its compressed predecessors give now (`asymmetric`). Layers that stay are refitted
-    likewise. `result.log["losses"]` holds what each layer's output lost, mean square as a share of its variance, on
-    the data; `result.log["ranks"]` the kinds and ranks.
+    the network as it was, from what its compressed predecessors give now (`asymmetric`); layers that stay are refitted
+    likewise. A layer that is called several times is fitted to what it read in the network as it was. Frozen layers
+    (`trainable=False`) are factorized like others, and their factors are frozen.
+
+    `result.log["ranks"]` holds kinds and ranks, `result.log["losses"]` what the output of each factorized layer lost on
+    the data, mean square as a share of its variance, and `result.log["refitted"]` the same of refitted layers.
 
     Args:
         kinds: Rows of `factors.FACTORIZATIONS` that may be used: "svd" (k×k to R, 1×1; Dense), "spatial" (k×1, 1×k),
@@ -59,7 +62,7 @@ class Factorize(Transform):
         latency_table: A `LatencyTable` or the path of its JSON file, with the factors' names among its layers.
         scope: What is summed for a budget of the whole network. "optimal": each layer's loss. "measured": what a loss
             in the layer costs the network's outputs, measured by factorizing each layer alone; needs data.
-        exclude: Names of layers that stay as they are.
+        exclude: Names of layers whose weights stay as they are.
         data_aware: Use calibration data where there are some.
         asymmetric: Fit each layer to what its predecessors give now.
         examples: At most so many of the calibration data, drawn at random, are used.
@@ -89,6 +92,8 @@ class Factorize(Transform):
     def __post_init__(self):
         for name in ("kinds", "exclude"):
             value = getattr(self, name)
+            if not isinstance(value, str | tuple | list):
+                raise SettingError(f"{name} must be a list of names. Received: {name}={value!r} (Factorize).")
             object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
         if isinstance(self.rank, list):
             object.__setattr__(self, "rank", tuple(self.rank))
@@ -113,6 +118,11 @@ class Factorize(Transform):
             )
         if self.scope not in SCOPES:
             raise SettingError(f"scope must be one of {', '.join(SCOPES)}. Received: scope={self.scope!r} (Factorize).")
+        if self.scope == "measured" and (given[0] in RULES or not self.data_aware):
+            raise SettingError(
+                f"scope 'measured' shares out {', '.join(BUDGETS)} by data. Received: scope='measured' with "
+                f"{given[0] if given[0] in RULES else 'data_aware=False'} (Factorize). Use scope='optimal'."
+            )
 
     def _is_given(self, name: str) -> bool:
         return getattr(self, name) is not None and getattr(self, name) is not False
@@ -133,8 +143,9 @@ class Factorize(Transform):
             raise SettingError(f"evbmf must be true or false. Received: evbmf={self.evbmf!r} (Factorize).")
         for name in ("energy", "layer_macs", *BUDGETS):
             value = getattr(self, name)
-            if value is not None and not (_number(value) and 0 < value <= 1):
-                raise SettingError(f"{name} must be in (0, 1]. Received: {name}={value!r} (Factorize).")
+            most = "(0, 1)" if name == "layer_macs" else "(0, 1]"
+            if value is not None and not (_number(value) and 0 < value <= 1 and (value < 1 or name != "layer_macs")):
+                raise SettingError(f"{name} must be in {most}. Received: {name}={value!r} (Factorize).")
         if not _whole(self.examples):
             raise SettingError(
                 f"examples must be a whole number of at least 1. Received: examples={self.examples!r} (Factorize)."
@@ -150,16 +161,17 @@ class Factorize(Transform):
                 "Give Data(calibration=inputs), or use scope='optimal'."
             )
         layers, skips = self._layers(network)
-        fitting = Fitting(model, network)
+        fitting = Fitting(model, network, self.exclude)
         candidates = self._candidates(layers, network, fitting, split, data, seed)
-        chosen, log = self._chosen(candidates, model, network, split, data)
+        in_turn = split if self.asymmetric else None
+        settle = fitting.factorize if in_turn is None else None
+        chosen, log = self._chosen(candidates, model, network, split, data, settle)
         skips += [Skip(path, reason) for path, reason in chosen.items() if isinstance(reason, str)]
         taken = {c.path: (c, option) for c in candidates if isinstance(option := chosen[c.path], Option)}
-        if self.asymmetric and split is not None and taken:
-            fitting.side_by_side(taken, in_memory(split, model, data and data.input_shape), seed)
-        else:
-            for candidate, option in taken.values():
-                fitting.factorize(candidate, option)
+        if in_turn is not None and taken:
+            in_turn = in_memory(in_turn, model, data and data.input_shape)
+            fitting.side_by_side(taken, in_turn, seed)
+            log |= {"examples": len(in_turn), "refitted": fitting.refitted}
         if split is not None:
             large = [path for path, (candidate, _) in taken.items() if candidate.problem.sums is None]
             skips += [
@@ -222,36 +234,59 @@ class Factorize(Transform):
         linears = {path: LinearLayer(call.operation) for path, (call, _) in layers.items()}
         problems = {path: Problem.plain(linear) for path, linear in linears.items()}
         if split is not None:
-            small = {path: linear for path, linear in linears.items() if linear.matrix.shape[0] <= MOST_ROWS}
+            small = {path: linear for path, linear in linears.items() if linear.shape[0] <= MOST_ROWS}
             for path, sums in rows_of(network, small, split, seed).items():
                 problems[path] = Problem.unchanged(small[path], sums, fitting.takes_shift(path))
         shapes, price = Shapes(network, data.input_shape if data else None), self._price()
+        read: dict[str, list[tuple[int, ...]]] = {}
+        for call in network.all_calls():
+            if call.path in layers:
+                read.setdefault(call.path, []).append(shapes.of(call.inputs[0]))
         return [
-            Candidate(path, problems[path], shapes.of(call.inputs[0]), call.operation.use_bias, price, kinds)
+            Candidate(path, problems[path], read[path], call.operation.use_bias, price, kinds)
             for path, (call, kinds) in layers.items()
         ]
 
     def _price(self) -> Price:
         if self.latency is not None:
             table = opened(self.latency_table)
-            return lambda name, inputs, outputs, costs: table.of(name, inputs, outputs)
+            return lambda name, inputs, outputs, costs, calls: calls * table.of(name, inputs, outputs)
         which = 1 if self.params is not None else 0
-        return lambda name, inputs, outputs, costs: costs[which]
+        return lambda name, inputs, outputs, costs, calls: costs[which]
 
     def _chosen(
-        self, candidates: list[Candidate], model: Any, network: Network, split: Any, data: Any
+        self,
+        candidates: list[Candidate],
+        model: Any,
+        network: Network,
+        split: Any,
+        data: Any,
+        settle: Callable[[Candidate, Option], None] | None,
     ) -> tuple[dict[str, Option | str], dict[str, Any]]:
-        """What each layer becomes, or why it stays."""
+        """What each layer becomes, or why it stays; each goes to `settle` before the next is looked at, where it can,
+        so that what is held for one layer is gone with it."""
+        chosen: dict[str, Option | str] = {}
+
+        def take(candidate: Candidate, option: Option | str) -> None:
+            chosen[candidate.path] = option
+            if settle is not None and isinstance(option, Option):
+                settle(candidate, option)
+            candidate.forget()
+
         rule = next((name for name in RULES if self._is_given(name)), None)
         if rule is not None:
-            return {c.path: by_rule(c, rule, getattr(self, rule)) for c in candidates}, {}
+            for candidate in candidates:
+                take(candidate, by_rule(candidate, rule, getattr(self, rule)))
+            return chosen, {}
         whole, share = self._whole(model, data)
         rest = whole - sum(candidate.own_cost for candidate in candidates)
         losses: list[Callable[[Option], float]] = [lambda option: option.loss] * len(candidates)
         if self.scope == "measured":
             losses = measured(model, network, candidates, split)
         options, gap = by_budget(candidates, losses, rest, share * whole)
-        return dict(zip((c.path for c in candidates), options, strict=True)), {"gap": gap}
+        for candidate, option in zip(candidates, options, strict=True):
+            take(candidate, option)
+        return chosen, {"gap": gap}
 
     def _whole(self, model: Any, data: Any) -> tuple[float, float]:
         """(the whole network's cost, the share of it to keep)."""

@@ -1,4 +1,4 @@
-"""FineTune: trains a network further, on labels or towards the outputs of the original."""
+"""FineTune: trains a network further, on labels or towards outputs and features of the original."""
 
 import contextlib
 import random
@@ -16,6 +16,7 @@ from paredown.network import Network
 from paredown.rebuild import rebuild
 from paredown.transform import Transform, TransformResult
 from paredown.transforms.batches import AUGMENT, OrderedBatches, ShuffledBatches
+from paredown.transforms.features import AUTO, Features
 from paredown.transforms.keep_zeros import zeros_kept
 from paredown.transforms.matching import Matching
 from paredown.transforms.objective import Objective, choose, class_like, loss_name, plain_optimizer
@@ -54,6 +55,12 @@ class FineTune(Transform):
             (Kullback-Leibler divergence for class scores, mean squared difference for other outputs), in [0, 1).
         temperature: Softens the class scores that `teacher_weight` compares: their logits are divided by it. Above 1
             the teacher's view of the wrong classes counts, too; 4 suits networks that are sure of their training data.
+        features: What else is pulled to what `teacher` gives at the same places: names of layers or nested models that
+            both have with the same output shape (`"encoder/conv"` inside a nested model; of a factorized layer its last
+            factor counts); "auto": every such BatchNormalization, activation and Add. Each counts by its mean squared
+            difference over the variance of the teacher's values in the batch; their mean is `feature_loss` in the
+            log. The teacher runs at inference: with `frozen_statistics` BatchNormalization computes alike in training.
+        feature_weight: Factor of that mean in the loss, beside labels and outputs; above 0 where `features` are given.
         regularization: What else the loss holds, `strength` times: "l1_weights", the sum of |kernels and biases|;
             "l1_activations", the sum over channels of |what layers with a kernel read|, mean over examples and
             positions; "batch_norm_scale", the sum of |gamma|. The losses in the log hold it, the result does not.
@@ -66,6 +73,8 @@ class FineTune(Transform):
         keep_zeros: Weights of kernels that are exactly zero, as `PruneWeights` leaves them, stay zero.
     Source:
         Hinton et al. 2015, arXiv:1503.02531, section 2 (`teacher_weight`, `temperature`);
+        Romero et al. 2015, arXiv:1412.6550, section 2.2 (`features`: hints, without a regressor since shapes are equal,
+        relative to the teacher's variance, and trained together with the outputs instead of before them);
         Liu et al. 2017, arXiv:1708.06519, section 3 (`batch_norm_scale`).
     """
 
@@ -88,6 +97,8 @@ class FineTune(Transform):
     steps_per_execution: int = 1
     keep_zeros: bool = False
     frozen_statistics: bool = False
+    features: str | tuple[str, ...] = ()
+    feature_weight: float = 0.0
 
     def __post_init__(self):
         for name in ("epochs", "batch_size", "patience", "steps_per_epoch", "steps_per_execution"):
@@ -112,6 +123,15 @@ class FineTune(Transform):
         given = _number(self.strength) and 0 <= self.strength < np.inf
         fits = given and (self.strength > 0) == (self.regularization is not None)
         self._require("strength", fits, "above 0 with a regularization and 0 without one", "0.0001 with one")
+        if isinstance(self.features, list):
+            object.__setattr__(self, "features", tuple(self.features))
+        named = isinstance(self.features, tuple) and all(isinstance(name, str) for name in self.features)
+        self._require(
+            "features", named or self.features == AUTO, "'auto' or a list of layer names", f"[{self.features!r}]"
+        )
+        given = _number(self.feature_weight) and 0 <= self.feature_weight < np.inf
+        fits = given and (self.feature_weight > 0) == bool(self.features)
+        self._require("feature_weight", fits, "above 0 with features and 0 without any", "1 with features")
 
     def apply(self, model: Any, data: Any, seed: int, teacher: Any) -> TransformResult:
         if data is None or data.train is None:
@@ -134,7 +154,8 @@ class FineTune(Transform):
         """Trains in place through a second model, so that `tuned` keeps its own compilation."""
         objective = choose(tuned, train, self.optimizer, self.loss)
         body, bring_back = for_training(tuned, self.regularization, self.strength, self.frozen_statistics)
-        trainer = self._trainer(body, train, teacher)
+        features = Features(Network(body), Network(teacher), self.features) if self.features else None
+        trainer = self._trainer(body, train, teacher, features)
         train, held_out = (train, None) if self.patience is None else self._hold_out(train, seed)
         pack = _packer(tuned)
         batches = ShuffledBatches(train, self.batch_size, self.steps_per_epoch, seed, self.augment, pack)
@@ -148,6 +169,7 @@ class FineTune(Transform):
         return {
             "target": "original outputs" if train.y is None else "labels",
             "teacher_weight": 1.0 if train.y is None else self.teacher_weight,
+            "features": features.paths if features else {},
             "optimizer": type(objective.compile["optimizer"]).__name__,
             "optimizer_from": objective.origin["optimizer"],
             "loss": "mean_squared_error" if train.y is None else loss_name(objective.compile["loss"]),
@@ -161,24 +183,24 @@ class FineTune(Transform):
             "best_epoch": None if losses is None else int(np.argmin(losses)) + 1,
         }
 
-    def _trainer(self, tuned: Any, train: Split, teacher: Any) -> Any:
-        network = Network(tuned)
+    def _trainer(self, body: Any, train: Split, teacher: Any, features: Features | None) -> Any:
+        network = Network(body)
         ends = {
             "inputs": _tuples(network.pack_inputs(network.inputs)),
             "outputs": _tuples(network.pack_outputs(network.outputs)),
         }
-        if train.y is not None and self.teacher_weight == 0:
-            return keras.Model(**ends, name=tuned.name)
-        here, there = ([tuple(t.shape) for t in m.outputs] for m in (tuned, teacher))
-        if here != there:
+        weight = 1.0 if train.y is None else self.teacher_weight
+        if weight == 0 and features is None:
+            return keras.Model(**ends, name=body.name)
+        here, there = ([tuple(t.shape) for t in m.outputs] for m in (body, teacher))
+        if weight > 0 and here != there:
             raise ModelError(
                 f"The network must have the outputs of the original to match them. Received: {here} against {there} "
                 "(FineTune). Give labels, or the right teacher."
             )
-        trainer = Matching(**ends, name=tuned.name)
-        if train.y is None:
-            return trainer.teach(teacher)
-        return trainer.teach(teacher, self.teacher_weight, class_like(tuned, train), self.temperature)
+        classes = None if train.y is None else class_like(body, train)
+        trainer = Matching(**ends, name=body.name, with_features=features is not None)
+        return trainer.teach(teacher, weight, classes, self.temperature, features, self.feature_weight)
 
     def _hold_out(self, train: Split, seed: int) -> tuple[Split, Split]:
         if len(train) < 2:
