@@ -211,8 +211,9 @@ def test_training_brings_the_structure_nearer(model, data, structure, relu, tmp_
     assert not result.skips
     losses = result.log["losses"].values()
     assert all(0 < each["after"] <= each["before"] < 1.2 for each in losses)
-    # Without a ReLU the start is near the best already.
-    assert any(each["after"] < (0.97 if relu else 1) * each["before"] for each in losses)
+    # Tucker's factors are near the best already without a ReLU: then the start is what is kept.
+    if relu or structure != "bottleneck":
+        assert any(each["after"] < (0.97 if relu else 1) * each["before"] for each in losses)
     saved = sum(change.before - change.after for change in result.changes)
     assert profile(result.model).macs == profile(model).macs - saved
     assert all(check.passed for check in transform.prove(model, result, [data.calibration.x[:4]]))

@@ -97,13 +97,14 @@ def _linear(layer: Any) -> str | None:
     if isinstance(layer, layers.SeparableConv1D | layers.SeparableConv2D):
         return "is a separable convolution already"
     why = why_not_linear(layer)
-    if why is None and layer.kernel_constraint is not None:
-        why = "has a constraint on its kernel, which its factors would not keep"
+    if why is not None:
+        return why
+    if layer.kernel_constraint is not None:
+        return "has a constraint on its kernel, which its factors would not keep"
     # PReLU inside another layer has no weights before it is first run.
-    activation = layer.activation
-    if why is None and (getattr(activation, "weights", None) or isinstance(activation, layers.PReLU)):
-        why = "has an activation with weights of its own"
-    return why
+    if getattr(layer.activation, "weights", None) or isinstance(layer.activation, layers.PReLU):
+        return "has an activation with weights of its own"
+    return None
 
 
 def _has_window(layer: Any) -> str | None:
