@@ -132,11 +132,11 @@ def consumers(
             sums.covariance(),
             wanted[path].rows_of_channels(channels.reads[path]),
         )
-        for path, sums in rows_of(channels.network, wanted, split, seed, batch_size).items()
+        for path, sums in input_sums(channels.network, wanted, split, seed, batch_size).items()
     ]
 
 
-def rows_of(
+def input_sums(
     network: Network, layers: dict[str, LinearLayer], split: Split, seed: int = 0, batch_size: int = 64
 ) -> dict[str, Sums]:
     """Streams data through a network and sums up the rows that layers read, over all their calls.

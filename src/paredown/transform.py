@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from paredown.checks import Check
+from paredown.errors import SettingError
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,14 @@ class Transform:
         """
         return ()
 
+    def _require(self, name: str, holds: bool, rule: str, instead: str = "") -> None:
+        """Raises SettingError naming a field, unless its rule holds; `instead` says what to use."""
+        if not holds:
+            raise SettingError(
+                f"{name} must be {rule}. Received: {name}={getattr(self, name)!r} ({type(self).__name__})."
+                + (f" Use {instead}." if instead else "")
+            )
+
     def settings(self) -> dict[str, Any]:
         """The fields that differ from their defaults, as plain data; a transform within this one is its settings."""
         values = {f.name: (getattr(self, f.name), f.default) for f in dataclasses.fields(self)}
@@ -106,3 +115,12 @@ class Transform:
     def identity(self) -> dict[str, Any]:
         """What a finished step is known by again: its settings, with the content of files that they name."""
         return self.settings()
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_whole(value: Any, least: int = 1) -> bool:
+    """Whether a setting is a whole number of at least `least`."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

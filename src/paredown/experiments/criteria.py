@@ -66,16 +66,16 @@ def _protocol(network: str, factor: float, method: str, seed: int, sizes: dict) 
 
 def run(case: dict) -> dict:
     data = _cifar10(case["train"], case["test"], CALIBRATION if case["part"] == "protocol" else SWEEP_CALIBRATION)
-    model, accuracy = _original(case["network"], case["train"], case["test"])
+    model, original = _original(case["network"], case["train"], case["test"])
     figures = (_sweep_figures if case["part"] == "sweep" else _protocol_figures)(model, data, case)
-    return {"original_accuracy": accuracy, "original_macs": profile(model).macs, **figures}
+    return {"original_accuracy": original, "original_macs": profile(model).macs, **figures}
 
 
 @cache
 def _original(network: str, train: int, test: int) -> tuple[Any, float]:
     """The trained network, which nothing changes, and its accuracy in percent."""
     model = keras.models.load_model(material.network(f"{network}_cifar10"), compile=False)
-    return model, _accuracy(model, _cifar10(train, test, CALIBRATION))
+    return model, accuracy(model, _cifar10(train, test, CALIBRATION))
 
 
 def _sweep_figures(model: Any, data: Data, case: dict) -> dict:
@@ -103,8 +103,8 @@ def _protocol_figures(model: Any, data: Data, case: dict) -> dict:
 
 
 def _figures(pruned: Any, tuned: Any, data: Data) -> dict:
-    after = None if tuned is None else _accuracy(tuned, data)
-    return {"pruned_accuracy": _accuracy(pruned, data), "tuned_accuracy": after, "macs": profile(pruned).macs}
+    after = None if tuned is None else accuracy(tuned, data)
+    return {"pruned_accuracy": accuracy(pruned, data), "tuned_accuracy": after, "macs": profile(pruned).macs}
 
 
 def _plain(case: dict) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def _cifar10(train: int, test: int, calibration: int) -> Data:
     return Data(train_split, test_split, calibration=train_split.take(calibration), name="cifar10")
 
 
-def _accuracy(model: Any, data: Data) -> float:
+def accuracy(model: Any, data: Data) -> float:
     """Percent of the test images."""
     assert data.validation is not None
     scores = model.predict(data.validation.x, batch_size=250, verbose=0)

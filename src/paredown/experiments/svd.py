@@ -20,14 +20,14 @@ import numpy as np
 from paredown.data import Data, Split
 from paredown.demo import train_classifier
 from paredown.experiments import material
-from paredown.experiments.criteria import DISTILLED, SGD
+from paredown.experiments.criteria import DISTILLED, SGD, accuracy
 from paredown.experiments.experiment import Experiment
 from paredown.experiments.svd_page import page
 from paredown.export import export_litert
 from paredown.factors import FACTORIZATIONS, Candidate, Problem
 from paredown.least_squares import Fit
 from paredown.measure import measure_latency
-from paredown.moments import Sums, rows_of
+from paredown.moments import Sums, input_sums
 from paredown.network import Network
 from paredown.patches import LinearLayer
 from paredown.profiling import profile
@@ -143,7 +143,7 @@ def _rows(
     layers = {name: LinearLayer(model.get_layer(name)) for name in NETWORKS[network][1]}
     assert data.validation is not None
     splits = data.calibration.sample(calibration, seed), data.validation
-    seen, held_out = (rows_of(Network(model), layers, split, seed) for split in splits)
+    seen, held_out = (input_sums(Network(model), layers, split, seed) for split in splits)
     return seen, held_out
 
 
@@ -167,8 +167,8 @@ def _network_figures(case: dict) -> dict:
     kinds = Counter(kind for kind, _ in result.log["ranks"].values())
     return {
         "original_accuracy": _original_accuracy(network, seed, case["train"], case["epochs"], case["test"]),
-        "factorized_accuracy": _accuracy(result.model, data),
-        "tuned_accuracy": _accuracy(tuned, data),
+        "factorized_accuracy": accuracy(result.model, data),
+        "tuned_accuracy": accuracy(tuned, data),
         "original_macs": profile(model).macs,
         "macs": profile(result.model).macs,
         "kinds": dict(kinds),
@@ -229,14 +229,7 @@ def _data(network: str, train: int, test: int) -> Data:
 
 @lru_cache(1)
 def _original_accuracy(network: str, seed: int, train: int, epochs: int | None, test: int) -> float:
-    return _accuracy(_trained(network, seed, train, epochs), _data(network, train, test))
-
-
-def _accuracy(model: Any, data: Data) -> float:
-    """Percent of the test images."""
-    assert data.validation is not None
-    scores = model.predict(data.validation.x, batch_size=250, verbose=0)
-    return 100 * float((scores.argmax(-1) == data.validation.y).mean())
+    return accuracy(_trained(network, seed, train, epochs), _data(network, train, test))
 
 
 EXPERIMENT = Experiment(

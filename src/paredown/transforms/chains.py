@@ -3,10 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from paredown.checks import Check, largest_difference
 from paredown.factors import Chain, Piece
+from paredown.narrow import masked_outputs
 from paredown.network import Call, Network
 from paredown.rebuild import Carry, copied, rebuild
 
+_HALF = ("float16", "bfloat16")
 #: The pieces that take a layer's place, and whether the last has a bias; None: as the layer has.
 Places = Mapping[int, tuple[Sequence[Piece], bool | None]]
 
@@ -34,6 +37,14 @@ def with_chains(model: Any, network: Network, places: Places, carry: Carry) -> A
         return Chain(layer, pieces, use_bias, free_name(layer.name, pieces, names), kept)
 
     return rebuild(model, remake, carry, opened=lambda call: holds(call, places))
+
+
+def equal_to_rounding(name: str, reference: Any, model: Any, inputs: Sequence[Any]) -> Check:
+    """Whether two networks give the same, to what rounding allows: in half precision what lies between two layers of a
+    chain is rounded to 3 to 4 digits."""
+    half = any(getattr(call.operation, "compute_dtype", None) in _HALF for call in Network(model).all_calls())
+    difference = largest_difference(*(masked_outputs(Network(m), {}, inputs) for m in (reference, model)))
+    return Check(name, difference, 2e-2 if half else 1e-4)
 
 
 def names_of(network: Network) -> set[str]:

@@ -7,18 +7,18 @@ from typing import Any, ClassVar
 import numpy as np
 
 from paredown.channels import Channels
-from paredown.checks import Check, largest_difference
+from paredown.checks import Check
 from paredown.errors import DataError, SettingError
 from paredown.factors import FACTORIZATIONS, Candidate, Option, Problem
 from paredown.factors.options import Price
 from paredown.latency_table import LatencyTable
-from paredown.moments import MOST_ROWS, rows_of
-from paredown.narrow import masked_outputs
+from paredown.moments import MOST_ROWS, input_sums
 from paredown.network import Call, Network
 from paredown.patches import LinearLayer
 from paredown.profiling import LatencyCount, Shapes, profile
 from paredown.reconstruct import in_memory
-from paredown.transform import Change, Skip, Transform, TransformResult
+from paredown.transform import Change, Skip, Transform, TransformResult, is_number, is_whole
+from paredown.transforms.chains import equal_to_rounding
 from paredown.transforms.channel_budget import opened
 from paredown.transforms.factor_fitting import Fitting
 from paredown.transforms.factor_ranks import RULES, by_budget, by_rule
@@ -27,7 +27,6 @@ from paredown.transforms.factor_sensitivity import measured
 #: Fields that are a share of the whole network's cost to keep.
 BUDGETS = ("macs", "params", "latency")
 SCOPES = ("optimal", "measured")
-_HALF = ("float16", "bfloat16")
 #: The kinds that are tried where none are named. "cp" is left out: its factors are the hardest to train further.
 KINDS = ("svd", "spatial", "tucker", "depthwise")
 
@@ -129,7 +128,7 @@ class Factorize(Transform):
 
     def _check_numbers(self) -> None:
         ranks = self.rank if isinstance(self.rank, tuple) else (self.rank,)
-        if self.rank is not None and not (len(ranks) <= 2 and all(_whole(r) for r in ranks)):
+        if self.rank is not None and not (len(ranks) <= 2 and all(is_whole(r) for r in ranks)):
             raise SettingError(
                 f"rank must be a whole number of at least 1, or a pair of them. Received: rank={self.rank!r} "
                 "(Factorize)."
@@ -144,9 +143,9 @@ class Factorize(Transform):
         for name in ("energy", "layer_macs", *BUDGETS):
             value = getattr(self, name)
             most = "(0, 1)" if name == "layer_macs" else "(0, 1]"
-            if value is not None and not (_number(value) and 0 < value <= 1 and (value < 1 or name != "layer_macs")):
+            if value is not None and not (is_number(value) and 0 < value <= 1 and (value < 1 or name != "layer_macs")):
                 raise SettingError(f"{name} must be in {most}. Received: {name}={value!r} (Factorize).")
-        if not _whole(self.examples):
+        if not is_whole(self.examples):
             raise SettingError(
                 f"examples must be a whole number of at least 1. Received: examples={self.examples!r} (Factorize)."
             )
@@ -182,12 +181,8 @@ class Factorize(Transform):
         return TransformResult(fitting.built(), changes, tuple(skips), log=log, reference=fitting.copy)
 
     def prove(self, model: Any, result: TransformResult, inputs: Any) -> tuple[Check, ...]:
-        """The factors give what their product gives in the place of each layer's kernel, to what rounding allows: in
-        half precision what lies between two factors is rounded to 3 to 4 digits."""
-        half = any(getattr(call.operation, "compute_dtype", None) in _HALF for call in Network(model).all_calls())
-        product = masked_outputs(Network(result.reference), {}, inputs)
-        factors = masked_outputs(Network(result.model), {}, inputs)
-        return (Check("factors equal their product", largest_difference(product, factors), 2e-2 if half else 1e-4),)
+        """The factors give what their product gives in the place of each layer's kernel."""
+        return (equal_to_rounding("factors equal their product", result.reference, result.model, inputs),)
 
     def settings(self) -> dict[str, Any]:
         plain = super().settings()
@@ -232,11 +227,14 @@ class Factorize(Transform):
         self, layers: dict[str, Any], network: Network, fitting: Fitting, split: Any, data: Any, seed: int
     ) -> list[Candidate]:
         linears = {path: LinearLayer(call.operation) for path, (call, _) in layers.items()}
-        problems = {path: Problem.plain(linear) for path, linear in linears.items()}
-        if split is not None:
-            small = {path: linear for path, linear in linears.items() if linear.shape[0] <= MOST_ROWS}
-            for path, sums in rows_of(network, small, split, seed).items():
-                problems[path] = Problem.unchanged(small[path], sums, fitting.takes_shift(path))
+        seen = {path: linear for path, linear in linears.items() if split is not None and linear.shape[0] <= MOST_ROWS}
+        sums = {} if split is None else input_sums(network, seen, split, seed)
+        problems = {
+            path: Problem.unchanged(linear, sums[path], fitting.takes_shift(path))
+            if path in sums
+            else Problem.plain(linear)
+            for path, linear in linears.items()
+        }
         shapes, price = Shapes(network, data.input_shape if data else None), self._price()
         read: dict[str, list[tuple[int, ...]]] = {}
         for call in network.all_calls():
@@ -278,7 +276,7 @@ class Factorize(Transform):
             for candidate in candidates:
                 take(candidate, by_rule(candidate, rule, getattr(self, rule)))
             return chosen, {}
-        whole, share = self._whole(model, data)
+        whole, share = self._cost_and_share(model, data)
         rest = whole - sum(candidate.own_cost for candidate in candidates)
         losses: list[Callable[[Option], float]] = [lambda option: option.loss] * len(candidates)
         if self.scope == "measured":
@@ -288,7 +286,7 @@ class Factorize(Transform):
             take(candidate, option)
         return chosen, {"gap": gap}
 
-    def _whole(self, model: Any, data: Any) -> tuple[float, float]:
+    def _cost_and_share(self, model: Any, data: Any) -> tuple[float, float]:
         """(the whole network's cost, the share of it to keep)."""
         input_shape = data.input_shape if data else None
         if self.macs is not None:
@@ -311,11 +309,3 @@ def _known_to(table: LatencyTable, channels: Channels) -> LatencyTable:
 def _change(candidate: Candidate, option: Option) -> Change:
     rank = "×".join(map(str, option.rank)) if isinstance(option.rank, tuple) else option.rank
     return Change(candidate.path, f"factorized ({option.kind}, rank {rank}), cost", candidate.own_cost, option.cost)
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -14,7 +14,7 @@ from paredown.data.checks import check_split
 from paredown.errors import DataError, ModelError, SettingError
 from paredown.network import Network
 from paredown.rebuild import rebuild
-from paredown.transform import Transform, TransformResult
+from paredown.transform import Transform, TransformResult, is_number
 from paredown.transforms.batches import AUGMENT, OrderedBatches, ShuffledBatches
 from paredown.transforms.features import AUTO, Features
 from paredown.transforms.keep_zeros import zeros_kept
@@ -106,13 +106,13 @@ class FineTune(Transform):
             whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
             self._require(name, whole or (value is None and name in ("patience", "steps_per_epoch")), "at least 1")
         rate = self.learning_rate
-        self._require("learning_rate", rate is None or (_number(rate) and 0 < rate < np.inf), "above 0", "0.001")
-        self._require("holdout", _number(self.holdout) and 0 < self.holdout < 1, "in (0, 1)", "0.1")
-        self._require("teacher_weight", _number(self.teacher_weight) and 0 <= self.teacher_weight < 1, "in [0, 1)")
+        self._require("learning_rate", rate is None or (is_number(rate) and 0 < rate < np.inf), "above 0", "e.g. 0.001")
+        self._require("holdout", is_number(self.holdout) and 0 < self.holdout < 1, "in (0, 1)", "e.g. 0.1")
+        self._require("teacher_weight", is_number(self.teacher_weight) and 0 <= self.teacher_weight < 1, "in [0, 1)")
         for name in ("keep_zeros", "frozen_statistics"):
             self._require(name, isinstance(getattr(self, name), bool), "true or false")
-        hot = _number(self.temperature) and 0 < self.temperature < np.inf
-        self._require("temperature", hot, "above 0", "4")
+        hot = is_number(self.temperature) and 0 < self.temperature < np.inf
+        self._require("temperature", hot, "above 0", "e.g. 4")
         self._require("augment", self.augment in AUGMENT, f"one of {', '.join(AUGMENT)}")
         self._require("schedule", self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}")
         self._require(
@@ -120,18 +120,18 @@ class FineTune(Transform):
         )
         known = self.regularization is None or self.regularization in PENALTIES
         self._require("regularization", known, f"one of {', '.join(PENALTIES)}")
-        given = _number(self.strength) and 0 <= self.strength < np.inf
+        given = is_number(self.strength) and 0 <= self.strength < np.inf
         fits = given and (self.strength > 0) == (self.regularization is not None)
-        self._require("strength", fits, "above 0 with a regularization and 0 without one", "0.0001 with one")
+        self._require("strength", fits, "above 0 with a regularization and 0 without one", "e.g. 0.0001 with one")
         if isinstance(self.features, list):
             object.__setattr__(self, "features", tuple(self.features))
         named = isinstance(self.features, tuple) and all(isinstance(name, str) for name in self.features)
         self._require(
-            "features", named or self.features == AUTO, "'auto' or a list of layer names", f"[{self.features!r}]"
+            "features", named or self.features == AUTO, "'auto' or a list of layer names", f"e.g. [{self.features!r}]"
         )
-        given = _number(self.feature_weight) and 0 <= self.feature_weight < np.inf
+        given = is_number(self.feature_weight) and 0 <= self.feature_weight < np.inf
         fits = given and (self.feature_weight > 0) == bool(self.features)
-        self._require("feature_weight", fits, "above 0 with features and 0 without any", "1 with features")
+        self._require("feature_weight", fits, "above 0 with features and 0 without any", "e.g. 1 with features")
 
     def apply(self, model: Any, data: Any, seed: int, teacher: Any) -> TransformResult:
         if data is None or data.train is None:
@@ -244,17 +244,6 @@ class FineTune(Transform):
                 f"augment must be 'none' unless x is one array of images, (n, height, width, channels), with one label "
                 f"each. Received: augment={self.augment!r} with {train!r} (FineTune)."
             )
-
-    def _require(self, name: str, holds: bool, rule: str, instead: str = "") -> None:
-        if not holds:
-            raise SettingError(
-                f"{name} must be {rule}. Received: {name}={getattr(self, name)!r} (FineTune)."
-                + (f" Use e.g. {instead}." if instead else "")
-            )
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _first_line(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from paredown.errors import DataError, SettingError
 from paredown.network import Call, Network
 from paredown.rebuild import copy_weights, rebuild
 from paredown.sparse import KINDS, METHODS, Kernel, Pattern, count_to_zero, hessians, kernels, zeros
-from paredown.transform import Change, Skip, Transform, TransformResult
+from paredown.transform import Change, Skip, Transform, TransformResult, is_number
 from paredown.transforms.weight_scores import Scored, scored
 
 
@@ -62,7 +62,7 @@ class PruneWeights(Transform):
         self._require("include", bool(self.include) and set(self.include) <= set(KINDS), f"of {', '.join(KINDS)}")
         share = Pattern.parse(self.pattern).share
         if share is None:
-            within = self.sparsity is not None and _number(self.sparsity) and 0 <= self.sparsity < 1
+            within = self.sparsity is not None and is_number(self.sparsity) and 0 <= self.sparsity < 1
             self._require("sparsity", within, "in [0, 1)", "0.5 to make half of the weights zero")
         else:
             rule = f"left out with pattern={self.pattern!r}, which makes {share:g} of the weights zero"
@@ -71,7 +71,7 @@ class PruneWeights(Transform):
             value = getattr(self, name)
             whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
             self._require(name, whole, "a whole number of at least 1")
-        self._require("ridge", _number(self.ridge) and 0 < self.ridge < np.inf, "above 0", "0.0001")
+        self._require("ridge", is_number(self.ridge) and 0 < self.ridge < np.inf, "above 0", "0.0001")
 
     def apply(self, model: Any, data: Any, seed: int, teacher: Any) -> TransformResult:
         treated, skips = self._treated(Network(model))
@@ -169,17 +169,6 @@ class PruneWeights(Transform):
             found, sizes = [sum(found)], [sum(sizes)]
         wanted = [count_to_zero(pattern, size, self.sparsity) for size in sizes]
         return float(sum(max(0, need - have) for need, have in zip(wanted, found, strict=True)))
-
-    def _require(self, name: str, holds: bool, rule: str, instead: str = "") -> None:
-        if not holds:
-            raise SettingError(
-                f"{name} must be {rule}. Received: {name}={getattr(self, name)!r} (PruneWeights)."
-                + (f" Use {instead}." if instead else "")
-            )
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _values(treated: list[Kernel]) -> list[np.ndarray]:

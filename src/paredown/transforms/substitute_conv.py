@@ -1,23 +1,22 @@
 """SubstituteConv: puts efficient structures in the place of trained convolutions, and trains them to give the same."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import keras
 import numpy as np
 
-from paredown.checks import Check, largest_difference
+from paredown.checks import Check
 from paredown.errors import DataError, SettingError
-from paredown.narrow import masked_outputs
 from paredown.network import Call, Network
 from paredown.profiling import Shapes
 from paredown.reconstruct import in_memory
 from paredown.structures import STRUCTURES, Seat
-from paredown.transform import Change, Skip, Transform, TransformResult
+from paredown.transform import Change, Skip, Transform, TransformResult, is_number, is_whole
+from paredown.transforms.chains import equal_to_rounding
 from paredown.transforms.layer_training import Course
 from paredown.transforms.substituting import Substituting
-
-_HALF = ("float16", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -79,22 +78,24 @@ class SubstituteConv(Transform):
             value = getattr(self, name)
             object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
         self._require("structure", self.structure in STRUCTURES, f"one of {', '.join(STRUCTURES)}")
-        self._require("width", self.width is None or _whole(self.width, 1), "a whole number of at least 1")
+        self._require("width", self.width is None or is_whole(self.width, 1), "a whole number of at least 1")
         share = self.layer_macs
-        self._require("layer_macs", share is None or (_number(share) and 0 < share < 1), "in (0, 1)", "0.5 for half")
+        self._require(
+            "layer_macs", share is None or (is_number(share) and 0 < share < 1), "in (0, 1)", "e.g. 0.5 for half"
+        )
         self._require("layer_macs", share is None or self.width is None, f"left out with width={self.width}")
         if self.structure == "grouped":
-            self._require("groups", _whole(self.groups, 2), "a whole number of at least 2 for 'grouped'", "4")
+            self._require("groups", is_whole(self.groups, 2), "a whole number of at least 2 for 'grouped'", "e.g. 4")
             divides = self.width is None or self.width % (self.groups or 1) == 0
             self._require("width", divides, f"a multiple of groups={self.groups}")
         else:
             self._require("groups", self.groups is None, f"left out with structure={self.structure!r}")
         self._require("relu", isinstance(self.relu, bool), "true or false")
-        self._require("epochs", _whole(self.epochs, 0), "a whole number of at least 0")
+        self._require("epochs", is_whole(self.epochs, 0), "a whole number of at least 0")
         for name in ("batch_size", "examples"):
-            self._require(name, _whole(getattr(self, name), 1), "a whole number of at least 1")
+            self._require(name, is_whole(getattr(self, name), 1), "a whole number of at least 1")
         rate = self.learning_rate
-        self._require("learning_rate", _number(rate) and 0 < rate < np.inf, "above 0", "0.002")
+        self._require("learning_rate", is_number(rate) and 0 < rate < np.inf, "above 0", "e.g. 0.002")
 
     def apply(self, model: Any, data: Any, seed: int, teacher: Any) -> TransformResult:
         network = Network(model)
@@ -127,12 +128,9 @@ class SubstituteConv(Transform):
 
     def prove(self, model: Any, result: TransformResult, inputs: Any) -> tuple[Check, ...]:
         """The structures give what the one kernel gives that they stand for, where no ReLU is in between; else what
-        the layers gave that were trained. To what rounding allows: in half precision 3 to 4 digits at each layer."""
-        half = any(getattr(call.operation, "compute_dtype", None) in _HALF for call in Network(model).all_calls())
-        wanted = masked_outputs(Network(result.reference), {}, inputs)
-        given = masked_outputs(Network(result.model), {}, inputs)
+        the layers gave that were trained."""
         name = "structures equal the layers that were trained" if self.relu else "structures equal their kernels"
-        return (Check(name, largest_difference(wanted, given), 2e-2 if half else 1e-4),)
+        return (equal_to_rounding(name, result.reference, result.model, inputs),)
 
     def _seats(self, network: Network, data: Any) -> tuple[dict[str, tuple[Seat, int]], list[Skip]]:
         """Path -> (the layer, the width of its structure); and why others are left alone."""
@@ -174,15 +172,8 @@ class SubstituteConv(Transform):
                     f"The network has: {', '.join(known[:8])}, …"
                 )
 
-    def _require(self, name: str, holds: bool, rule: str, instead: str = "") -> None:
-        if not holds:
-            raise SettingError(
-                f"{name} must be {rule}. Received: {name}={getattr(self, name)!r} (SubstituteConv)."
-                + (f" Use e.g. {instead}." if instead else "")
-            )
 
-
-def _convolutions(network: Network, named: tuple[str, ...]) -> dict[str, list[Call]]:
+def _convolutions(network: Network, named: Collection[str]) -> dict[str, list[Call]]:
     """Path -> its calls, for the named layers, or all that have a kernel over two axes."""
     found: dict[str, list[Call]] = {}
     for call in network.all_calls():
@@ -196,11 +187,3 @@ def _common_shape(calls: list[Call]) -> tuple[int | None, ...]:
     """The shape of what a layer reads, None where it is open or differs between calls."""
     shapes = [tuple(call.inputs[0].shape) for call in calls]
     return tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*shapes, strict=True))
-
-
-def _whole(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

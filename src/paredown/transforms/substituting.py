@@ -107,9 +107,9 @@ class Substituting:
 
     def _problem(self, call: Call, x: Pair, both: SideBySide, generator: np.random.Generator) -> Problem:
         linear = LinearLayer(call.operation)
-        if linear.matrix.shape[0] > MOST_ROWS:
+        if linear.shape[0] > MOST_ROWS:
             return Problem.plain(linear)
-        rows = np.arange(len(linear.matrix))
+        rows = np.arange(linear.shape[0])
         return Problem.of_data(linear, *missing_sums(call, linear, x, Sink(None), both, generator, rows), True)
 
     def _learned(self, call: Call, x: Pair, problem: Problem, course: Course, seed: int) -> Substitute:
