@@ -5,7 +5,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paredown import FineTune, PruneChannels, PruneWeights, Recipe
+from paredown import Factorize, FineTune, PruneChannels, PruneWeights, Recipe, SubstituteConv
 from paredown.criteria import CRITERIA
 from paredown.errors import OutputError, SettingError
 from paredown.recipe import QUANTIZATIONS
@@ -114,3 +114,14 @@ def test_a_recipe_holds_transforms_only():
 def test_saving_into_a_missing_folder(tmp_path):
     with pytest.raises(OutputError, match=r"missing/r\.yaml"):
         Recipe().save(tmp_path / "missing" / "r.yaml")
+
+
+def test_one_name_stands_for_a_list_of_one():
+    plain = "transforms:\n- factorize: {kinds: svd, rank: 4, exclude: last}\n- substitute_conv: {structure: stacked, layers: c}"
+    factorize, substitute = Recipe.from_yaml(plain).transforms
+    assert factorize == Factorize(kinds=("svd",), rank=4, exclude=("last",))
+    assert substitute == SubstituteConv("stacked", layers=("c",))
+    with pytest.raises(
+        SettingError, match=r"kinds must be of svd, spatial, .*kinds=\['low'\] \(transform 1, Factorize\)"
+    ):
+        Recipe.from_yaml("transforms:\n- factorize: {kinds: low, rank: 4}")

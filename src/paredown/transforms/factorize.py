@@ -73,7 +73,7 @@ class Factorize(Transform):
 
     name: ClassVar[str] = "factorize"
 
-    kinds: tuple[str, ...] = KINDS
+    kinds: str | tuple[str, ...] = KINDS
     rank: int | tuple[int, int] | None = None
     energy: float | None = None
     evbmf: bool = False
@@ -83,7 +83,7 @@ class Factorize(Transform):
     latency: float | None = None
     latency_table: Any = None
     scope: str = "optimal"
-    exclude: tuple[str, ...] = ()
+    exclude: str | tuple[str, ...] = ()
     data_aware: bool = True
     asymmetric: bool = True
     examples: int = 1024

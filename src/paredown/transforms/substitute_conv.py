@@ -62,8 +62,8 @@ class SubstituteConv(Transform):
     name: ClassVar[str] = "substitute_conv"
 
     structure: str
-    layers: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
+    layers: str | tuple[str, ...] = ()
+    exclude: str | tuple[str, ...] = ()
     width: int | None = None
     layer_macs: float | None = None
     groups: int | None = None
