@@ -95,12 +95,13 @@ class LinearLayer:
             kernel = np.swapaxes(self._mirrored(kernel), -1, -2)
         return kernel.reshape(-1, kernel.shape[-1])
 
-    def as_kernel(self, matrix: np.ndarray) -> np.ndarray:
-        """A matrix in the kernel's own shape."""
-        if not self._transposed:
-            return matrix.reshape(self.kernel.shape)
+    def as_kernel(self, matrix: Any) -> Any:
+        """A matrix, an array or tensor, in the kernel's own shape."""
         shape = self.kernel.shape
-        return self._mirrored(np.swapaxes(matrix.reshape(*shape[:-2], shape[-1], shape[-2]), -1, -2))
+        if not self._transposed:
+            return ops.reshape(matrix, shape)
+        matrix = ops.convert_to_numpy(matrix).reshape(*shape[:-2], shape[-1], shape[-2])
+        return self._mirrored(np.swapaxes(matrix, -1, -2))
 
     @staticmethod
     def _mirrored(kernel: np.ndarray) -> np.ndarray:

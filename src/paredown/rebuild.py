@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
-import numpy as np
 from keras import tree
 from keras.src.saving.serialization_lib import SafeModeScope
 
@@ -52,7 +51,7 @@ def copy_weights(call: Call, new: Any, instead: dict[int, Any] | None = None) ->
     """Gives the new layer the values of all the old one's variables, or those of `instead` (by the variable's id)."""
     for before, after in zip(call.operation.variables, new.variables, strict=True):
         # A copy: JAX's arrays would be shared, and training the one gives away the memory of both.
-        after.assign(np.array(keras.ops.convert_to_numpy((instead or {}).get(id(before), before))))
+        after.assign(keras.ops.copy((instead or {}).get(id(before), before)))
     if hasattr(new, "finalize_state"):
         # Normalization works with constants that it makes of its variables.
         new.finalize_state()

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from keras import layers
+from keras import layers, ops
 
 from paredown.factors.bases import Basis, largest_eigenvectors, whitened_basis
 from paredown.factors.cp import cp_basis
@@ -57,8 +57,9 @@ class Solver:
         """What each rank loses beyond what no factors avoid, in the unit of `Problem.total`."""
         return self.basis.losses(ranks)
 
-    def factors(self, rank: Any) -> tuple[list[np.ndarray], np.ndarray]:
-        """The kernels of all pieces, and the one kernel that they stand for, shape (n, o)."""
+    def factors(self, rank: Any) -> tuple[list[np.ndarray], Any]:
+        """The kernels of all pieces, and the one kernel that they stand for, shape (n, o): an array, or a tensor where
+        the layer is too large for being held once more while a variable takes it over."""
         last = self.basis.last(rank)
         return [*self._kernels(rank), self._shaped(rank, last)], self.basis.first(rank) @ last
 
@@ -149,11 +150,12 @@ class _Principal(Solver):
     def losses(self, ranks: Sequence[Any]) -> np.ndarray:
         return np.maximum(0, self._lost[np.asarray(ranks, dtype=int)])
 
-    def factors(self, rank: int) -> tuple[list[np.ndarray], np.ndarray]:
+    def factors(self, rank: int) -> tuple[list[np.ndarray], Any]:
         window, inputs, _ = sizes(self.problem)
         directions = self._directions[:, :rank]
         first, last = self.problem.wanted @ directions, directions.T
-        return [first.reshape(*window, inputs, rank), last], first @ last
+        product = ops.matmul(first, last) if first.dtype == "float32" else first @ last
+        return [first.reshape(*window, inputs, rank), last], product
 
 
 # ---- spatial

@@ -52,7 +52,7 @@ class Fitting:
         """Whether a shift of a layer's mean output can be taken up, by its bias or what reads it."""
         return self._shift(path) is not None
 
-    def put(self, path: str, kernel: np.ndarray, shift: np.ndarray) -> None:
+    def put(self, path: str, kernel: Any, shift: np.ndarray) -> None:
         """Gives the copy's layer a kernel, shape (n, o), and shifts its mean output."""
         linear = LinearLayer(self._made[path])
         linear.kernel.assign(linear.as_kernel(kernel))
