@@ -22,6 +22,10 @@ class SettingError(ParedownError):
     """A transform, recipe or option has a value outside its domain."""
 
 
+class DeviceError(ParedownError):
+    """A device is not there, or does not do what it is asked."""
+
+
 class OutputError(ParedownError):
     """A result cannot be written."""
 
