@@ -47,7 +47,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "asymmetric, optimal": {"macs": "share"},
     "asymmetric, measured": {"macs": "share", "scope": "measured"},
 }
-FACTORS = (1.25, 1.5, 2.0, 3.0)
+FACTORS = (1.5, 2.0, 3.0)
 SEEDS = 3
 #: Ranks per curve, from 1 to this multiple of the rank below which a factorization saves.
 RANKS, BEYOND = 8, 1.5
