@@ -102,15 +102,8 @@ def measure_latency(
 
 def _ready(path: str | os.PathLike, threads: int) -> LiteRTRunner:
     runner = LiteRTRunner(path, threads)
-    rng = np.random.default_rng(0)
-    runner.set_inputs([_random(rng, detail) for detail in runner.inputs])
+    runner.set_random_inputs()
     return runner
-
-
-def _random(rng: np.random.Generator, detail: dict) -> np.ndarray:
-    """0 or 1 for integers, which may be indices of a table; uniform in [0, 1) otherwise."""
-    dtype, shape = np.dtype(detail["dtype"]), tuple(detail["shape"])
-    return rng.integers(0, 2, shape).astype(dtype) if dtype.kind in "iub" else rng.random(shape).astype(dtype)
 
 
 def _warm_up(runner: LiteRTRunner, warmup: int) -> int:
