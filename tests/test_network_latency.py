@@ -13,7 +13,7 @@ from paredown import OperationTable, PruneChannels, measured_table, predict_late
 from paredown.channels import Channels
 from paredown.cli.main import run
 from paredown.errors import ModelError, OutputError, SettingError
-from paredown.latency import operation_table
+from paredown.latency import NetworkLatency, operation_table
 from paredown.latency.network import OperationLatency
 from paredown.latency.operations import LOOPS, operations
 from paredown.latency.roofline import BOUNDS, Peaks, bounds
@@ -164,10 +164,8 @@ PEAKS = Peaks(1e9, 1e8, 0.01)
     ],
 )
 def test_what_bounds_a_layer(macs, moved, ms, bound, reached):
-    from paredown.latency import NetworkLatency
-
-    row = OperationLatency("layer", "CONV_2D", "", ms, macs, moved)
-    other = OperationLatency("other", "ADD", "", 3 * ms, 0, moved)
+    row = OperationLatency("layer", "CONV_2D", "", "FLOAT32", ms, macs, moved)
+    other = OperationLatency("other", "ADD", "", "FLOAT32", 3 * ms, 0, moved)
     latency = NetworkLatency(4 * ms, (row, other), "device", "runtime", 1, math.nan, 0)
     slow, found = bounds(latency, PEAKS)
     assert (slow.layer, found.layer) == ("other", "layer")
@@ -187,6 +185,14 @@ def test_a_loop_gets_what_the_others_leave(tmp_path, monkeypatch):
     assert found.networks == 0
     narrow = measured_table(model, table)
     assert narrow.fixed_ms > 0
+
+
+@pytest.mark.parametrize(("number_format", "told"), [("FLOAT32", True), ("FLOAT16", True), ("INT8", False)])
+def test_nobody_is_told_to_quantize_twice(number_format, told):
+    row = OperationLatency("layer", "FULLY_CONNECTED", "", number_format, 10.0, 10**5, 10**6)
+    (found,) = bounds(NetworkLatency(10.0, (row,), "device", "runtime", 1, math.nan, 0), PEAKS)
+    assert found.bound == "memory"
+    assert ("int8" in found.advice) is told
 
 
 def test_a_roofline_covers_the_network(invented, net):

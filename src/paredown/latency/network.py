@@ -24,6 +24,7 @@ class OperationLatency:
         layer: Path of the layer that it comes from; the tensor's own name where none is known.
         kind: Name in LiteRT's schema.
         operation: Kind and shapes, for the reader.
+        format: Type of its kernel, of its first tensor where it has none.
         ms: The fastest time alone.
         macs: Multiply-adds.
         bytes: Of all its tensors.
@@ -32,6 +33,7 @@ class OperationLatency:
     layer: str
     kind: str
     operation: str
+    format: str
     ms: float
     macs: int
     bytes: int
@@ -77,6 +79,7 @@ def predict_latency(
     table: OperationTable | None = None,
     input_shape: tuple[int, ...] | None = None,
     measure_whole: bool = False,
+    file: str | os.PathLike | None = None,
 ) -> NetworkLatency:
     """Predicts how long LiteRT takes for one example: the sum over the network's operations, each measured alone.
 
@@ -87,6 +90,7 @@ def predict_latency(
         model: A built Keras model, or the path of a .tflite file.
         table: Times of operations; None: the one in paredown's cache folder, for one thread.
         input_shape: The first input's without the batch, for a Keras model that leaves sizes open.
+        file: The Keras model's .tflite file, of whatever number format, where it has been written already.
         measure_whole: Also measure the network as a whole, which tells the table how far its sums are off.
     Returns:
         NetworkLatency.
@@ -95,7 +99,7 @@ def predict_latency(
         OutputError: If the table's file cannot be written.
     """
     table = table or OperationTable()
-    content, paths = file_of(model, input_shape)
+    content, paths = file_of(model, input_shape, file)
     found = operations(content)
     loops = [operation for operation in found if operation.kind in LOOPS]
     times = table.times_ms([operation for operation in found if operation.kind not in LOOPS])
@@ -104,7 +108,7 @@ def predict_latency(
         left_ms = measured_ms - sum(times[operation.key] for operation in found if operation.kind not in LOOPS)
         times |= {operation.key: max(0.0, left_ms / len(loops)) for operation in loops}
     rows = tuple(
-        OperationLatency(layer, o.kind, str(o), times[o.key], o.macs, o.bytes)
+        OperationLatency(layer, o.kind, str(o), o.format, times[o.key], o.macs, o.bytes)
         for o, layer in zip(found, layer_names(found, paths), strict=True)
     )
     predicted_ms = sum(row.ms for row in rows)
@@ -116,11 +120,14 @@ def predict_latency(
     )
 
 
-def file_of(model: Any, input_shape: tuple[int, ...] | None) -> tuple[bytes, dict[str, Any]]:
+def file_of(
+    model: Any, input_shape: tuple[int, ...] | None, file: str | os.PathLike | None = None
+) -> tuple[bytes, dict[str, Any]]:
     """A network's file, and its layers by path."""
     if isinstance(model, str | os.PathLike):
         return read_tflite(Path(model)), {}
-    return float_content(model, input_shape), {call.path: call.operation for call in Network(model).all_calls()}
+    content = float_content(model, input_shape) if file is None else read_tflite(file)
+    return content, {call.path: call.operation for call in Network(model).all_calls()}
 
 
 def layer_names(found: Sequence[Operation], layers: dict[str, Any]) -> list[str]:

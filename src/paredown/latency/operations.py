@@ -94,6 +94,11 @@ class Operation:
         return next((t for t in self.inputs if t and t.role == "weights" and len(t.shape) > 1), None)
 
     @property
+    def format(self) -> str:
+        """Type of its kernel, of its first tensor where it has none."""
+        return (self.kernel or next((t for t in self.inputs if t), self.outputs[0])).type
+
+    @property
     def macs(self) -> int:
         """Multiply-adds of its kernel; 0 where it has none."""
         if self.kernel is None:

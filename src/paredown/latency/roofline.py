@@ -8,6 +8,7 @@ Source: Williams, Waterman, Patterson 2009, Roofline: an insightful visual perfo
 
 import dataclasses
 import math
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,17 +93,22 @@ class Roofline:
         return {"latency": latency, "peaks": vars(self.peaks), "layers": [layer.to_dict() for layer in self.layers]}
 
 
-def roofline(model: Any, table: OperationTable | None = None, input_shape: tuple[int, ...] | None = None) -> Roofline:
+def roofline(
+    model: Any,
+    table: OperationTable | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    file: str | os.PathLike | None = None,
+) -> Roofline:
     """Measures a network layer by layer in LiteRT on this computer, and says what bounds each layer.
 
     Args:
-        model, table, input_shape: As for `predict_latency`; the network is measured as a whole, too.
+        model, table, input_shape, file: As for `predict_latency`; the network is measured as a whole, too.
     Raises:
         As `predict_latency`.
     """
     table = table or OperationTable()
     peaks = measured_peaks(table)
-    latency = predict_latency(model, table, input_shape, measure_whole=True)
+    latency = predict_latency(model, table, input_shape, measure_whole=True, file=file)
     return Roofline(latency, peaks, tuple(bounds(latency, peaks)))
 
 
@@ -141,27 +147,32 @@ def _bound(layer: str, rows: list[OperationLatency], whole_ms: float, peaks: Pea
     bound = max(("compute", "memory"), key=lambda name: least[name])
     if least["overhead"] > _MOSTLY * ms:
         bound = "overhead"
-    kind = max(rows, key=lambda row: row.ms).kind
-    return Bound(layer, kind, ms, ms / whole_ms, bound, min(1.0, least[bound] / ms), macs, moved, _advice(kind, bound))
+    slowest, reached = max(rows, key=lambda row: row.ms), min(1.0, least[bound] / ms)
+    return Bound(layer, slowest.kind, ms, ms / whole_ms, bound, reached, macs, moved, _advice(slowest, bound))
 
 
-def _advice(kind: str, bound: str) -> str:
+def _advice(slowest: OperationLatency, bound: str) -> str:
     if bound == "overhead":
         return "fuse it or leave it out: starting it takes longer than its work"
-    return _ADVICE.get((kind, bound)) or _ADVICE["", bound]
+    general, quantized = _ADVICE.get((slowest.kind, bound)) or _ADVICE["", bound]
+    return general if slowest.format in _QUANTIZED or not quantized else f"{general}; {quantized}"
 
 
-#: (kind, bound) -> what helps; "" stands for all other kinds.
+_QUANTIZED = ("INT8", "INT4", "INT2", "UINT8")
+#: (kind, bound) -> what helps, and what does where the numbers are still wide; "" stands for all other kinds.
 _ADVICE = {
-    ("CONV_2D", "compute"): "prune its channels, factorize it, or quantize to int8",
-    ("CONV_2D", "memory"): "prune its channels; int8 moves a quarter of the bytes",
-    ("DEPTHWISE_CONV_2D", "compute"): "prune its channels, or a smaller window",
-    ("DEPTHWISE_CONV_2D", "memory"): "prune its channels; int8 moves a quarter of the bytes",
-    ("FULLY_CONNECTED", "compute"): "prune its inputs, or factorize it",
-    ("FULLY_CONNECTED", "memory"): "factorize it, or quantize its weights: each is read once and used once",
-    ("TRANSPOSE_CONV", "compute"): "prune its channels, or replace it by upsampling and a convolution",
-    ("", "compute"): "replace it: its kernel has no fast path, or does other work than multiply-adds",
-    ("", "memory"): "prune the channels that it reads, or fuse it with the layer before",
+    ("CONV_2D", "compute"): ("prune its channels, or factorize it", "int8 multiplies faster"),
+    ("CONV_2D", "memory"): ("prune its channels", "int8 moves a quarter of the bytes"),
+    ("DEPTHWISE_CONV_2D", "compute"): ("prune its channels, or give it a smaller window", "int8 multiplies faster"),
+    ("DEPTHWISE_CONV_2D", "memory"): ("prune its channels", "int8 moves a quarter of the bytes"),
+    ("FULLY_CONNECTED", "compute"): ("prune what it reads, or factorize it", "int8 multiplies faster"),
+    ("FULLY_CONNECTED", "memory"): (
+        "factorize it: each weight is read and used once",
+        "int8 is a quarter of them",
+    ),
+    ("TRANSPOSE_CONV", "compute"): ("prune its channels, or replace it by upsampling and a convolution", ""),
+    ("", "compute"): ("replace it: its kernel has no fast path", ""),
+    ("", "memory"): ("prune the channels that it reads, or fuse it with the layer before", ""),
 }
 
 

@@ -19,6 +19,8 @@ from paredown.measure.litert_runner import LiteRTRunner, check_threads
 
 # Below this, the clock's own steps and the call's overhead show: shorter inferences are timed several at once.
 SHORTEST_TIMING_MS = 1.0
+#: A speed-up below this is slower, beyond what two medians differ by on a quiet machine.
+CLEARLY_SLOWER = 0.97
 
 
 @dataclass(frozen=True)
