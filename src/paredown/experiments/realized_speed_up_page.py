@@ -14,7 +14,7 @@ def page(rows: list[dict], folder: Path) -> str:
     sections = [
         "Random weights. Pruned by the l2 norm, in every layer alike (*to MACs*), or where the measured time allows "
         '(*to latency*: `PruneChannels(latency=..., latency_table="host", scope="optimal")`); factorized without data, '
-        "ranks for all layers at once. Ratios are of what is left: 0.5 is half. Latency is LiteRT, float32, one thread: "
+        "ranks for all layers at once. Ratios say what is left: 0.5 is half. Latency is LiteRT, float32, one thread, "
         f"the median over {rows[0]['runs']} turns of the smaller network's time over the original's in the same turn "
         "(p10 to p90 in brackets)." + _arm(rows)
     ]
