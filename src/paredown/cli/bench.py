@@ -18,7 +18,7 @@ def bench(
     runs: Annotated[int, typer.Option(min=1, help="Timings per file.")] = 50,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for a device that gives no sign.")] = 600,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port that a phone opens; 0: any free one.")] = 0,
-    https: Annotated[bool, typer.Option("--https", help="Serve phones over HTTPS: more threads, and a warning.")] = False,
+    https: Annotated[bool, typer.Option("--https", help="Serve phones over HTTPS, for more threads.")] = False,
     phones: Annotated[int, typer.Option(min=1, help="Phones to wait for.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:

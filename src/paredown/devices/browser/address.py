@@ -38,5 +38,6 @@ def qr_text(content: str, colour: bool) -> str:
     rows = [list(row) for row in segno.make(content, error="m", micro=False).matrix_iter(border=_BORDER)]
     if len(rows) % 2:
         rows.append([0] * len(rows[0]))
-    lines = ["".join(_HALVES[pair] for pair in zip(*two, strict=True)) for two in zip(rows[::2], rows[1::2], strict=True)]
+    pairs = (zip(upper, lower, strict=True) for upper, lower in zip(rows[::2], rows[1::2], strict=True))
+    lines = ["".join(_HALVES[pair] for pair in line) for line in pairs]
     return "\n".join(f"{_BLACK_ON_WHITE}{line}{_RESET}" if colour else line for line in lines)

@@ -1,4 +1,4 @@
-"""LiteRT.js, the runtime that the page runs: fetched once with npm, pinned by the lock file, kept in the user's cache."""
+"""LiteRT.js, the runtime that the page runs: fetched once with npm, pinned by a lock file, kept in a cache."""
 
 import hashlib
 import os
@@ -14,13 +14,13 @@ FETCH_TIMEOUT_S = 600
 
 _NPM = Path(__file__).parent / "npm"
 _CORE, _UTILS = "node_modules/@litertjs/core", "node_modules/@litertjs/wasm-utils"
-#: Which build of the runtime a browser can load: with threads; on one thread; without relaxed SIMD, 2 to 4 × slower.
-BUILDS = {"threaded": "litert_wasm_threaded_internal", "plain": "litert_wasm_internal", "compat": "litert_wasm_compat_internal"}
+# One of these runs in a browser: with threads; on one thread; without relaxed SIMD, 2 to 4 times slower.
+_BUILDS = ("litert_wasm_threaded_internal", "litert_wasm_internal", "litert_wasm_compat_internal")
 #: Name in the page's address -> place among npm's files. Nothing else of those is served.
 FILES: dict[str, str] = {
     "core.js": f"{_CORE}/dist/index.js",
     "wasm-utils.js": f"{_UTILS}/dist/index.js",
-    **{f"{name}.{kind}": f"{_CORE}/wasm/{name}.{kind}" for name in BUILDS.values() for kind in ("js", "wasm")},
+    **{f"{name}.{kind}": f"{_CORE}/wasm/{name}.{kind}" for name in _BUILDS for kind in ("js", "wasm")},
 }
 _HOW = "It is needed once; connect this computer to the network, or copy the folder from a computer that has it."
 

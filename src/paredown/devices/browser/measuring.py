@@ -1,7 +1,10 @@
 """One measurement from end to end: serve, wait for phones, gather what came."""
 
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from paredown import progress
@@ -34,8 +37,31 @@ def measure(files: Sequence[Path], options: Options) -> tuple[BrowserReport, ...
     with listening(options.port) as listener, serving(app, listener, host if options.https else None):
         port = listener.getsockname()[1]
         _invite(options.tell, address.url(host, port, session.token, options.https), port, options)
-        _wait(session, options)
+        try:
+            with _stopped_as_by_ctrl_c():
+                _wait(session, options)
+        except KeyboardInterrupt:
+            if not session.turns():
+                raise
+            options.tell("Interrupted: what arrived is shown.")
     return _gather(session, options)
+
+
+@contextmanager
+def _stopped_as_by_ctrl_c() -> Iterator[None]:
+    """Makes a request to end (`kill`) what Ctrl-C is, so that figures that arrived are not lost with the process."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _invite(tell: Callable[[str], None], url: str, port: int, options: Options) -> None:
@@ -53,14 +79,15 @@ def _invite(tell: Callable[[str], None], url: str, port: int, options: Options) 
 
 
 def _wait(session: Session, options: Options) -> None:
-    seen, greeted = 0, set()
+    seen, greeted = 0, 0
     with progress.task("Measure in a browser", total=options.runs * options.phones) as advance:
         waiting = True
         while waiting:
             waiting = session.wait(options.timeout_s, _LOOK_S)
-            for hello in [p.hello for name, p in list(session.phones.items()) if name not in greeted and p.hello]:
-                options.tell(f"Connected: {browsers.name(hello.user_agent)}, {hello.build} build.")
-            greeted.update(name for name, phone in list(session.phones.items()) if phone.hello)
+            # In the order in which they came.
+            for phone in list(session.phones.values())[greeted:]:
+                options.tell(f"Connected: {browsers.name(phone.hello.user_agent)}, {phone.hello.build} build.")
+                greeted += 1
             turns = session.turns()
             advance(turns - seen)
             seen = turns

@@ -34,6 +34,11 @@ class Hello(_Message):
     cores: Annotated[int, Field(ge=1, le=4096)]
     clock_step_ms: Annotated[float, Field(gt=0, le=1000)]
 
+    @property
+    def runtime(self) -> tuple[str, str, int]:
+        """What times depend on, the phone itself apart."""
+        return self.user_agent, self.build, self.threads
+
 
 class Output(_Message):
     """What a file made of its inputs.

@@ -58,12 +58,11 @@ def _offer(path: Path) -> Offer:
     for detail in (*runner.inputs, *runner.outputs):
         _check(path, detail)
     inputs, names = latency.random_inputs(runner), _names(path.read_bytes())
-    outputs = runner.run(inputs)
-    return Offer(
-        path,
-        {names.get(d["index"], d["name"]): a for d, a in zip(runner.inputs, inputs, strict=True)},
-        {names.get(d["index"], d["name"]): a for d, a in zip(runner.outputs, outputs, strict=True)},
-    )
+
+    def named(details: Sequence[dict], arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        return {names.get(d["index"], str(d["name"])): a for d, a in zip(details, arrays, strict=True)}
+
+    return Offer(path, named(runner.inputs, inputs), named(runner.outputs, runner.run(inputs)))
 
 
 def _check(path: Path, detail: dict) -> None:

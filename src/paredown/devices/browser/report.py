@@ -54,7 +54,7 @@ class BrowserReport:
 def report(session: Session, phone: Phone) -> BrowserReport | None:
     """A phone's report; None where no turn arrived."""
     hello = phone.hello
-    if hello is None or not phone.turns:
+    if not phone.turns:
         return None
     times_ms = np.asarray(phone.turns)
     columns = zip(session.offers, times_ms.T, strict=True)
@@ -114,5 +114,6 @@ def _of_outputs(session: Session, differences: tuple[float | None, ...]) -> list
             )
     if not notes:
         worst = max(value for value in differences if value is not None)
-        notes.append(f"Outputs equal LiteRT's on this computer within {worst:.2g} of their range.")
+        within = f"within {worst:.2g} of their range" if worst else "to the last bit"
+        notes.append(f"Outputs equal LiteRT's on this computer {within}.")
     return notes

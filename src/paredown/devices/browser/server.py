@@ -35,7 +35,7 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     # Nothing from outside; the runtime compiles WebAssembly and makes functions from text.
     "Content-Security-Policy": (
-        "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; worker-src 'self' blob:; "
+        "default-src 'self'; script-src 'self' 'unsafe-inline' 'wasm-unsafe-eval' blob:; worker-src 'self' blob:; "
         "style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'"
     ),
     "Referrer-Policy": "no-referrer",
@@ -139,9 +139,9 @@ class _Guard:
             if message["type"] == "http.response.start":
                 extra = [(name.lower().encode(), value.encode()) for name, value in _HEADERS.items()]
                 message = {**message, "headers": [*message["headers"], *extra]}
-            # A large model goes out piece by piece: each that the phone has taken is a sign, too.
-            await send(message)
+            # A large model goes out piece by piece, the next when the phone has taken the last: a sign, too.
             self._session.sign()
+            await send(message)
 
         inside = {**scope, "path": f"/{rest}", "raw_path": f"/{rest}".encode()}
         await self._app(inside, heard, sent)

@@ -20,13 +20,13 @@ class Phone:
     """One page: what it said of itself, its outputs, and its turns.
 
     Args:
-        hello: None until it has said who it is.
+        hello: What it said last.
         outputs: (file, output) -> values.
         turns: One row per turn, milliseconds per file.
         failure: Why it cannot go on.
     """
 
-    hello: Hello | None = None
+    hello: Hello
     outputs: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
     turns: list[list[float]] = field(default_factory=list)
     failure: str | None = None
@@ -71,30 +71,32 @@ class Session:
             DeviceError: If it does not fit what was offered.
         """
         with self._changed:
-            phone = self.phones.get(name) or Phone()
-            answer = self._take(phone, message)
-            if name not in self.phones and len(self.phones) >= self.wanted + _SPARE_PHONES:
-                raise DeviceError(f"There must be at most {self.wanted + _SPARE_PHONES} pages. Received: another.")
-            self.phones[name] = phone
+            phone = self._greet(name, message) if isinstance(message, Hello) else self._take(name, message)
             self._changed.notify_all()
-        return {"turns": len(phone.turns), **answer}
+            so_far = {"times_ms": list(phone.turns)} if isinstance(message, Hello) else {}
+            return {"turns": len(phone.turns), **so_far}
 
-    def _take(self, phone: Phone, message: Message) -> dict:
-        if isinstance(message, Hello):
-            if phone.hello is not None and phone.hello != message:
-                # Not the browser that it was (another thread count, another build): its turns are not comparable.
-                phone.turns, phone.outputs = [], {}
-            phone.hello, phone.failure = message, None
-            return {"times_ms": list(phone.turns)}
-        if phone.hello is None:
+    def _greet(self, name: str, hello: Hello) -> Phone:
+        known = self.phones.get(name)
+        if known is None and len(self.phones) >= self.wanted + _SPARE_PHONES:
+            raise DeviceError(f"There must be at most {self.wanted + _SPARE_PHONES} pages. Received: another.")
+        if known is None or known.hello.runtime != hello.runtime:
+            # Turns of another build or number of threads cannot be compared with those to come.
+            known = self.phones[name] = Phone(hello)
+        known.hello, known.failure = hello, None
+        return known
+
+    def _take(self, name: str, message: Output | Turns | Failed) -> Phone:
+        phone = self.phones.get(name)
+        if phone is None:
             raise DeviceError(f"A page must say hello first. Received: {message.kind!r}.")
         if isinstance(message, Output):
             phone.outputs[message.file, message.output] = self._values(message)
         elif isinstance(message, Turns):
             self._append(phone, message)
-        elif isinstance(message, Failed):
+        else:
             phone.failure = message.message
-        return {}
+        return phone
 
     def _values(self, message: Output) -> np.ndarray:
         """What a message holds, of the type and size that the file's output has."""

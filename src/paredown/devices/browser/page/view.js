@@ -22,7 +22,7 @@ export function facts(job, hello) {
   const rows = {
     Threads: hello.threads === job.threads ? hello.threads : `${hello.threads} of ${job.threads} asked for`,
     Runtime: BUILDS[hello.build],
-    Turns: `${job.runs}, the networks one after the other in each`,
+    Turns: job.files.length > 1 ? `${job.runs}; in each, one network after the other` : job.runs,
   };
   at("list").replaceChildren(...Object.entries(rows).flatMap(([key, value]) => [node("dt", "", key), node("dd", "", value)]));
   const why = reason(job, hello);
@@ -42,21 +42,23 @@ function reason(job, hello) {
 export function bars(job, turns) {
   at("results").hidden = !turns.length;
   if (!turns.length) return;
-  const medians = job.files.map((_, place) => quantile(turns.map((times) => times[place]), 0.5));
-  const longest = Math.max(...medians);
-  at("bars").replaceChildren(...job.files.map((file, place) => bar(file, medians[place], longest, speed(turns, place), place)));
-  at("spread").textContent = `Median of ${turns.length} turn${turns.length === 1 ? "" : "s"}; ${job.files.length > 1 ? "how much faster is taken within each turn, and shorter is better" : "shorter is better"}.`;
+  const times = job.files.map((_, place) => turns.map((turn) => turn[place]));
+  const longest = Math.max(...times.map((column) => quantile(column, 0.5)));
+  at("bars").replaceChildren(...job.files.map((file, place) => bar(file, times[place], longest, place ? speed(turns, place) : null)));
+  at("spread").textContent = `Median of ${turns.length} turn${turns.length === 1 ? "" : "s"}, and the middle 80 % of them. Shorter is better.`;
 }
 
-function bar(file, ms, longest, factor, place) {
+function bar(file, times, longest, factor) {
+  const [low, median, high] = [0.1, 0.5, 0.9].map((share) => quantile(times, share));
   const item = node("li");
   const row = node("div", "row");
-  row.append(node("span", "name", file.name), node("span", "time", `${digits(ms)} ms`));
+  row.append(node("span", "name", file.name), node("span", "time", `${digits(median)} ms`));
   const track = node("div", "track");
-  const filled = track.appendChild(node("i"));
-  filled.style.width = `${(100 * ms) / longest}%`;
-  const under = node("div", "under", size(file.size_bytes));
-  if (place) under.append(" · ", compared(factor));
+  track.appendChild(node("i")).style.width = `${(100 * median) / longest}%`;
+  const under = node("div", "row under");
+  const left = node("span", "", size(file.size_bytes));
+  if (factor !== null) left.append(" · ", compared(factor));
+  under.append(left, node("span", "range", `${digits(low)} to ${digits(high)} ms`));
   item.append(row, track, under);
   return item;
 }
