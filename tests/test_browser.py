@@ -14,13 +14,14 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-import zxingcpp
 
 import browser_session as fake
+from paredown.cli.main import run
 from paredown.devices import Options, device, measure_on
 from paredown.devices.browser import address, assets, browsers, certificate, measuring, offer
 from paredown.devices.browser import server as server_module
 from paredown.devices.browser import session as session_module
+from paredown.devices.browser.messages import MESSAGE
 from paredown.devices.browser.report import report
 from paredown.devices.browser.server import PAGE_FILES, make_app
 from paredown.devices.browser.serving import listening, serving
@@ -80,16 +81,7 @@ def clock(monkeypatch) -> SimpleNamespace:
 def test_the_qr_code_says_the_address(colour):
     content = address.url("192.168.178.123", 65535, "A-_z" * 4, https=True)
     text = address.qr_text(content, colour).replace("\x1b[30;107m", "").replace("\x1b[0m", "")
-    assert read_qr(text) == "https://192.168.178.123:65535/A-_zA-_zA-_zA-_z/"
-
-
-def read_qr(text: str) -> str:
-    """What a QR code made of half blocks says: each character is two modules, one above the other."""
-    halves = {" ": (0, 0), "▀": (1, 0), "▄": (0, 1), "█": (1, 1)}
-    rows = [[halves[c][part] for c in line] for line in text.splitlines() for part in (0, 1)]
-    image = np.kron(1 - np.array(rows, "uint8"), np.ones((8, 8), "uint8")) * 255
-    (found,) = zxingcpp.read_barcodes(image)
-    return found.text
+    assert fake.read_qr(text) == "https://192.168.178.123:65535/A-_zA-_zA-_zA-_z/"
 
 
 def test_the_address_is_this_computers(monkeypatch):
@@ -379,8 +371,6 @@ def test_threads_that_the_browser_does_not_give_are_named(measure):
     ],
 )
 def test_wrong_outputs_are_called_wrong(session, values, note):
-    from paredown.devices.browser.messages import MESSAGE
-
     session.receive("a", MESSAGE.validate_python(fake.HELLO))
     for file, sent in ((0, fake.OUTPUT), (1, values)):
         session.receive("a", MESSAGE.validate_python(fake.output(file, sent)))
@@ -392,7 +382,7 @@ def test_wrong_outputs_are_called_wrong(session, values, note):
     assert note in told
 
 
-@pytest.mark.parametrize(("number", "arrived"), [(signal.SIGINT, False), (signal.SIGINT, True), (signal.SIGTERM, True)])
+@pytest.mark.parametrize(("number", "arrived"), [(signal.SIGINT, False), (signal.SIGTERM, True)])
 def test_a_signal_ends_it_and_what_arrived_is_printed(number, arrived, tmp_path, no_runtime):
     code = (
         "import sys, browser_session as fake; from pathlib import Path; from paredown.devices.browser import offer;"
@@ -437,6 +427,23 @@ def told_address(told: Path, process: subprocess.Popen) -> str:
             return line.rsplit(" ", 1)[1]
         time.sleep(0.05)
     raise AssertionError(told.read_text())
+
+
+def test_bench_hands_its_options_on_and_prints_notes(session, tmp_path, monkeypatch, capsys):
+    session.receive("a", MESSAGE.validate_python(fake.HELLO))
+    session.receive("a", MESSAGE.validate_python(fake.turns(0, FAST)))
+    found, got = report(session, session.phones["a"]), []
+    monkeypatch.setattr("paredown.cli.bench.measure_on", lambda *arguments: got.append(arguments) or (found, found))
+    words = ["--device", "browser", "--https", "--port", "8000", "--phones", "2", "--timeout", "9", "--threads", "3"]
+    files = [str(offered.path) for offered in session.offers]
+    assert run(["bench", *files, *words]) == 0
+    ((name, _, options),) = got
+    assert (name, options) == ("browser", Options(3, 50, 9, 8000, True, 2))
+    out = capsys.readouterr().out
+    assert out.count("1 paired runs, 1 thread, LiteRT.js") == 2
+    assert out.count("1 of 4 turns arrived") == 2
+    assert run(["bench", *files, *words, "--json"]) == 0
+    assert [found["runs"] for found in json.loads(capsys.readouterr().out)] == [1, 1]
 
 
 # HTTPS.
