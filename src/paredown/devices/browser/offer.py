@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from paredown.errors import ModelError
-from paredown.measure import LiteRTRunner, latency
+from paredown.measure import LiteRTRunner
 
 # What LiteRT.js takes and gives.
 _TYPES = ("float32", "int32", "uint8")
@@ -57,7 +57,7 @@ def _offer(path: Path) -> Offer:
     runner = LiteRTRunner(path)
     for detail in (*runner.inputs, *runner.outputs):
         _check(path, detail)
-    inputs, names = latency.random_inputs(runner), _names(path.read_bytes())
+    inputs, names = runner.random_inputs(), _names(path.read_bytes())
 
     def named(details: Sequence[dict], arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         return {names.get(d["index"], str(d["name"])): a for d, a in zip(details, arrays, strict=True)}
