@@ -158,6 +158,20 @@ def test_a_secure_page_has_threads(new_page, nets, https):
     assert page.locator("#note").is_hidden()
 
 
+def test_a_browser_without_relaxed_simd_runs_the_compat_build(new_page, nets):
+    with fake.Measurement([nets.wide, nets.ports], runs=3) as running:
+        page = new_page()
+        # What asks for the feature is a module of a few bytes; the runtime itself comes as a stream.
+        page.add_init_script("WebAssembly.instantiate = () => Promise.reject(new Error('no relaxed SIMD'))")
+        page.goto(running.url(PHONE_HOST))
+        finished(page)
+        (found,) = running.reports()
+    assert (found.build, found.threads) == ("compat", 1)
+    assert found.output_differences == pytest.approx((0, 0), abs=1e-5)
+    assert "2 to 4 times slower" in found.notes[0]
+    assert "2 to 4 times slower" in page.inner_text("#facts")
+
+
 def test_two_phones_at_once(new_page, nets):
     with fake.Measurement([nets.wide, nets.narrow], runs=20, phones=2) as running:
         first, second = new_page(), new_page()

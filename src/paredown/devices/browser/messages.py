@@ -65,7 +65,7 @@ class Turns(_Message):
 
     kind: Literal["turns"]
     first: Annotated[int, Field(ge=0)]
-    times_ms: Annotated[list[list[Milliseconds]], Field(max_length=10_000)]
+    times_ms: Annotated[list[list[Milliseconds]], Field(max_length=1000)]
 
 
 class Failed(_Message):

@@ -2,6 +2,7 @@
 
 const PATIENCE_MS = 10000;
 const LAST_TRIES = 5;
+const MOST_TURNS = 1000;
 
 export class Link {
   #name = nameOfThisPage();
@@ -35,11 +36,12 @@ export class Link {
 
   // Sends the turns that wait; false where they could not be sent.
   async flush() {
-    const waiting = this.#turns.slice(this.#sent);
-    if (!waiting.length) return true;
     try {
-      const { turns } = await this.send({ kind: "turns", first: this.#sent, times_ms: waiting });
-      this.#sent = turns;
+      while (this.#sent < this.#turns.length) {
+        const times_ms = this.#turns.slice(this.#sent, this.#sent + MOST_TURNS);
+        const { turns } = await this.send({ kind: "turns", first: this.#sent, times_ms });
+        this.#sent = turns;
+      }
       return true;
     } catch {
       return false;
