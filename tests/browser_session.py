@@ -104,7 +104,7 @@ class Measurement:
         while time.monotonic() < deadline:
             if self.future.done():
                 self.future.result()
-            told = [line.rsplit(" ", 1)[1] for line in list(self.lines) if line.startswith("Open on the phone")]
+            told = [line.rsplit(" ", 1)[1] for line in list(self.lines) if line.startswith("On the phone, open")]
             if told:
                 parts = urlsplit(told[0])
                 return parts._replace(netloc=f"{host}:{parts.port}").geturl() if host else told[0]

@@ -423,7 +423,7 @@ def told_address(told: Path, process: subprocess.Popen) -> str:
     while time.monotonic() < deadline and process.poll() is None:
         text = told.read_text()
         if "Ctrl-C ends it" in text:
-            (line,) = [line for line in text.splitlines() if line.startswith("Open on the phone")]
+            (line,) = [line for line in text.splitlines() if line.startswith("On the phone, open")]
             return line.rsplit(" ", 1)[1]
         time.sleep(0.05)
     raise AssertionError(told.read_text())

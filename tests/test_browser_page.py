@@ -242,7 +242,7 @@ def test_a_killed_server_leaves_the_page_with_its_figures(new_page, nets):
     )
     try:
         assert process.stderr is not None
-        told = list(itertools.takewhile(lambda line: not line.startswith("Open on the phone"), process.stderr))
+        told = list(itertools.takewhile(lambda line: not line.startswith("On the phone, open"), process.stderr))
         page = new_page()
         page.goto(fake.read_qr("".join(told)))
         turns_arrived(page)

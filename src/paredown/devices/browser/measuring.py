@@ -66,7 +66,7 @@ def _stopped_as_by_ctrl_c() -> Iterator[None]:
 
 def _invite(tell: Callable[[str], None], url: str, port: int, options: Options) -> None:
     tell(address.qr_text(url, colour=sys.stderr.isatty()))
-    tell(f"Open on the phone, in the same network: {url}")
+    tell(f"On the phone, open {url}")
     if options.https:
         tell("The browser will warn of the certificate, which this run made for itself: go on to the page.")
     elif options.threads > 1:
@@ -75,7 +75,10 @@ def _invite(tell: Callable[[str], None], url: str, port: int, options: Options) 
             "Over plain http the browser gives one thread. For more: --https, or, with the phone on a cable, "
             f"adb reverse tcp:{port} tcp:{port} and http://localhost:{port}/{path}"
         )
-    tell(f"Ctrl-C ends it; without a sign of life it ends after {options.timeout_s:g} s.")
+    tell(
+        "The phone must be in this computer's network (the same Wi-Fi). Ctrl-C ends it; without a sign of life it ends "
+        f"after {options.timeout_s:g} s."
+    )
 
 
 def _wait(session: Session, options: Options) -> None:
