@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from paredown import progress
 from paredown.errors import DeviceError
 
 VERSION = "2.5.3"
@@ -86,9 +87,10 @@ def _fetch() -> None:
 def _npm_ci(where: Path) -> None:
     command = [shutil.which("npm") or "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
     try:
-        done = subprocess.run(
-            command, cwd=where, capture_output=True, text=True, timeout=FETCH_TIMEOUT_S, stdin=subprocess.DEVNULL
-        )
+        with progress.task("Fetch LiteRT.js with npm"):
+            done = subprocess.run(
+                command, cwd=where, capture_output=True, text=True, timeout=FETCH_TIMEOUT_S, stdin=subprocess.DEVNULL
+            )
         problem = _last_line(done.stderr) if done.returncode else None
     except subprocess.TimeoutExpired:
         problem = f"no answer within {FETCH_TIMEOUT_S} s"

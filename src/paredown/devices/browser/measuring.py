@@ -105,8 +105,8 @@ def _gather(session: Session, options: Options) -> tuple[BrowserReport, ...]:
     if not reports:
         raise DeviceError(
             f"A phone must open the page and measure. Received within {options.timeout_s:g} s without a sign: "
-            f"{'; '.join(reasons) or 'nobody opened it'}. Is the phone in the same network, and lets a firewall port "
-            "traffic in? --port fixes the port, --timeout the wait."
+            f"{'; '.join(reasons) or 'nobody opened it'}. Is the phone in the same network? Does a firewall keep it "
+            "out? --port fixes the port, --timeout the wait."
         )
     for reason in reasons:
         options.tell(f"Left out: {reason}.")

@@ -1,7 +1,7 @@
 // What goes to and comes from the computer. Turns that could not be sent wait, and go with the next ones.
 
 const PATIENCE_MS = 10000;
-const LAST_TRIES = 5;
+const LAST_TRIES = 4;
 const MOST_TURNS = 1000;
 
 export class Link {

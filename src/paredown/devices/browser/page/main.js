@@ -5,7 +5,7 @@ import { chooseBuild, load, open } from "./runtime.js";
 import { clockStepMs, repeats, turn } from "./timing.js";
 import * as view from "./view.js";
 
-const SEND_EVERY_MS = 1000;
+const SEND_EVERY_MS = 500;
 
 async function main(link) {
   const job = await link.job();

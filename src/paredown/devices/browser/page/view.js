@@ -54,7 +54,7 @@ function bar(file, times, longest, factor) {
   const row = node("div", "row");
   row.append(node("span", "name", file.name), node("span", "time", `${digits(median)} ms`));
   const track = node("div", "track");
-  track.appendChild(node("i")).style.width = `${(100 * median) / longest}%`;
+  track.appendChild(node("i", factor < 1 - SAME && factor !== null ? "slower" : "")).style.width = `${(100 * median) / longest}%`;
   const under = node("div", "row under");
   const left = node("span", "", size(file.size_bytes));
   if (factor !== null) left.append(" · ", compared(factor));
@@ -77,7 +77,7 @@ export function done(job, turns, sent) {
 }
 
 function headline(job, turns) {
-  if (job.files.length !== 2) return "Measured";
+  if (job.files.length !== 2) return `${job.files.length} network${job.files.length === 1 ? "" : "s"} measured`;
   const factor = speed(turns, 1);
   const [first, second] = job.files.map((file) => file.name);
   if (Math.abs(factor - 1) < SAME) return `${second} is as fast as ${first}`;
