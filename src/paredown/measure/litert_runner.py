@@ -69,11 +69,15 @@ class LiteRTRunner:
         for detail, array in zip(self.inputs, sample, strict=True):
             self._interpreter.set_tensor(detail["index"], array)
 
-    def set_random_inputs(self) -> None:
-        """Hands over inputs to be timed with, always the same for inputs of one shape: 0 or 1 for integers, which may
-        be indices of a table, else uniform in [0, 1)."""
+    def random_inputs(self) -> list[np.ndarray]:
+        """One array per input to be timed with, always the same for inputs of one shape: 0 or 1 for integers, which
+        may be indices of a table, else uniform in [0, 1)."""
         rng = np.random.default_rng(0)
-        self.set_inputs([_random(rng, detail) for detail in self.inputs])
+        return [_random(rng, detail) for detail in self.inputs]
+
+    def set_random_inputs(self) -> None:
+        """Hands over `random_inputs`."""
+        self.set_inputs(self.random_inputs())
 
     def invoke(self) -> None:
         """One inference on the inputs that were set."""
