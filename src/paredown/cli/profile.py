@@ -9,6 +9,9 @@ import typer
 from paredown.cli import start
 from paredown.errors import ModelError, SettingError
 
+#: Percent by which the sum of a network's layers may fall short of the whole before a busy machine is the likely cause.
+_DISTURBED = 20
+
 
 def profile(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="The trained network, a .keras file.")],
@@ -165,6 +168,8 @@ def _print_latency(slow: Any) -> None:
         f". Over all networks measured whole here ({latency.networks}) sums are off by {100 * latency.error:.1f} % "
         "(root mean square)."
     )
+    if off < -_DISTURBED:
+        out.print("The whole took much longer than its layers: something else was running. Measure on a quiet machine.")
     shares = ", ".join(f"{100 * share:.0f} % {bound}" for bound, share in slow.shares().items())
     out.print(
         f"Bound by: {shares}. Peaks: {formats.digits(peaks.macs_per_s / 1e9)} G MACs/s, "

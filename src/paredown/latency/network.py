@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from paredown.latency.single import single
 from paredown.measure.size import read_tflite
 from paredown.network import Network
 from paredown.progress import task
+
+#: A whole network is measured at least so often (`fastest_pair_ms`), and so many seconds.
+WHOLE_TURNS, WHOLE_S = 2, 1.0
 
 
 @dataclass(frozen=True)
@@ -143,14 +147,16 @@ def layer_names(found: Sequence[Operation], layers: dict[str, Any]) -> list[str]
     return names
 
 
-def whole_ms(content: bytes, table: OperationTable, turns: int = 3) -> float:
-    """A network's fastest time, in the unit of the table: in turns with its reference operation."""
+def whole_ms(content: bytes, table: OperationTable) -> float:
+    """A network's fastest time, in the unit of the table: in turns with its reference operation.
+
+    It is given longer than an operation: the longer a run, the rarer one that nothing disturbs.
+    """
     whole, reference = ready(content, table.machine.threads), ready(single(REFERENCE), table.machine.threads)
-    with task("Measure the whole network", total=turns) as advance:
-        pairs = []
-        for _ in range(turns):
+    pairs, start = [], time.perf_counter()
+    with task("Measure the whole network", total=None):
+        while len(pairs) < WHOLE_TURNS or time.perf_counter() - start < WHOLE_S:
             pairs.append(fastest_pair_ms(whole, reference))
-            advance(1)
     own_ms, reference_ms = (min(times) for times in zip(*pairs, strict=True))
     return own_ms / reference_ms * table.reference_ms()
 

@@ -114,7 +114,12 @@ class OperationTable:
 
     def keep_network(self, name: str, predicted_ms: float, measured_ms: float) -> None:
         """Notes a network's measured time beside the predicted one: what `error` is made of."""
-        self._write("INSERT OR REPLACE INTO networks VALUES (?, ?, ?, ?, ?, ?)", [(name, predicted_ms, measured_ms)])
+        self._write(
+            "INSERT INTO networks VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+            # What disturbs a measurement only adds to it.
+            "predicted_ms = excluded.predicted_ms, measured_ms = min(measured_ms, excluded.measured_ms)",
+            [(name, predicted_ms, measured_ms)],
+        )
 
     def error(self) -> tuple[float, int]:
         """(root mean square of predicted / measured - 1 over networks measured whole, how many there are)."""
