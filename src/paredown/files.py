@@ -57,6 +57,11 @@ def writable_folder(path: str | os.PathLike) -> Path:
     return path
 
 
+def cache_folder() -> Path:
+    """Where paredown keeps what it can make anew: in XDG_CACHE_HOME, else in ~/.cache. It need not exist."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "paredown"
+
+
 def cannot_write(path: Path, error: OSError) -> OutputError:
     """The error for a place that cannot be written."""
     return OutputError(

@@ -96,15 +96,20 @@ def measure_latency(
                 times_ms[turn, column] = _time_ms(runner, repeat)
             advance(1)
     runtime = f"ai-edge-litert {version('ai-edge-litert')}"
-    rows = tuple(_row(path, column, times_ms[:, 0]) for path, column in zip(files, times_ms.T, strict=True))
+    rows = tuple(row(path, column, times_ms[:, 0]) for path, column in zip(files, times_ms.T, strict=True))
     return LatencyReport(threads, runs, warmup, runtime, rows)
 
 
 def _ready(path: str | os.PathLike, threads: int) -> LiteRTRunner:
     runner = LiteRTRunner(path, threads)
-    rng = np.random.default_rng(0)
-    runner.set_inputs([_random(rng, detail) for detail in runner.inputs])
+    runner.set_inputs(random_inputs(runner))
     return runner
+
+
+def random_inputs(runner: LiteRTRunner) -> list[np.ndarray]:
+    """One array per input of a file, of its own shape and type; the same for all files whose inputs have one shape."""
+    rng = np.random.default_rng(0)
+    return [_random(rng, detail) for detail in runner.inputs]
 
 
 def _random(rng: np.random.Generator, detail: dict) -> np.ndarray:
@@ -127,7 +132,14 @@ def _time_ms(runner: LiteRTRunner, repeat: int) -> float:
     return (time.perf_counter() - start) * 1e3 / repeat
 
 
-def _row(path: str | os.PathLike, times_ms: np.ndarray, first_ms: np.ndarray) -> Latency:
+def row(path: str | os.PathLike, times_ms: np.ndarray, first_ms: np.ndarray) -> Latency:
+    """A file's figures.
+
+    Args:
+        path: The file.
+        times_ms: Its timings, shape (turns,), milliseconds of one inference.
+        first_ms: Those of the file that it is compared with, in the same turns.
+    """
     speedups = first_ms / times_ms
     return Latency(
         str(path),
