@@ -4,17 +4,28 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from paredown.devices.arm64.place import CORE, EMULATOR, GUEST, Place
+from paredown.devices.arm64.place import CORE, EMULATOR, GUEST, INSIDE, Place
 from paredown.errors import DeviceError
 from paredown.measure import LiteRTRunner
 from paredown.measure.quiet import one_line
 
 _COUNTS = "counts"
+# All that the program sees of its surroundings, the same for every user: the lengths of paths alone, which lie on its
+# stack and in its heap, would move a count by a dozen instructions.
+_ENV = {
+    "PYTHONHOME": "/usr",
+    "PYTHONPATH": INSIDE,
+    "PYTHONSAFEPATH": "1",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONHASHSEED": "0",
+    "OPENBLAS_NUM_THREADS": "1",
+}
 
 
 @dataclass(frozen=True)
@@ -61,22 +72,24 @@ def _instructions(marks: list[str]) -> int:
     return (end - start) - (empty_end - empty_start)
 
 
-def emulate(place: Place, arguments: list[str], folder: Path, timeout_s: float, what: str) -> None:
+def emulate(
+    place: Place, arguments: list[str], folder: Path, timeout_s: float, what: str, env: Mapping[str, str] = _ENV
+) -> None:
     """Runs Python of arm64 in a folder, with the counter writing to "counts" there.
-
-    Nothing of this process's surroundings goes in: their length alone would move what the program puts on its stack.
 
     Raises:
         DeviceError: If it fails, naming `what` was run, or takes longer than `timeout_s` seconds.
     """
     emulator = shutil.which(EMULATOR) or EMULATOR
     plugin = str(place.plugin).replace(",", ",,")  # A comma parts the plugin's arguments.
-    options = ["-seed", "1", "-cpu", CORE, "-L", str(place.root), "-plugin", f"{plugin},out={_COUNTS}"]
+    python = folder / "python"
+    python.symlink_to(place.python)
+    options = ["-seed", "1", "-cpu", CORE, "-0", "/usr/bin/python3", "-L", str(place.root)]
     try:
         done = subprocess.run(
-            [emulator, *options, str(place.python), *arguments],
+            [emulator, *options, "-plugin", f"{plugin},out={_COUNTS}", python.name, *arguments],
             cwd=folder,
-            env={"PYTHONPATH": str(place.packages), "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1"},
+            env=dict(env),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -90,6 +103,8 @@ def emulate(place: Place, arguments: list[str], folder: Path, timeout_s: float, 
         ) from error
     except OSError as error:
         raise DeviceError(f"{EMULATOR} must start. Received: {error.strerror or error} ({emulator}).") from error
+    finally:
+        python.unlink()
     if done.returncode:
         raise DeviceError(
             f"The emulated core must run {what} to its end. Received: {_ending(done)}. "

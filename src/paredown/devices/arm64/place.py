@@ -16,9 +16,13 @@ CORE = "cortex-a76"
 #: Debian's packages of arm64 that the runtime needs, with what they depend on.
 PACKAGES = ("python3", "libstdc++6")
 COMMAND = "paredown setup arm64"
+#: Where the emulated program finds Python packages.
+INSIDE = "/opt/paredown"
 
 HERE = Path(__file__).parent
 COUNTER, GUEST, CPUINFO = HERE / "count.c", HERE / "guest.py", HERE / "cpuinfo"
+#: What a setup depends on besides versions.
+_MADE_BY = (COUNTER, CPUINFO, HERE / "setup.py")
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Place:
     @property
     def packages(self) -> Path:
         """Python packages of arm64."""
-        return self.folder / "packages"
+        return self.root / INSIDE.removeprefix("/")
 
     @property
     def plugin(self) -> Path:
@@ -54,7 +58,7 @@ class Place:
 
 def current_place() -> Place:
     """Where the setup for the runtime's, QEMU's and our own version is or would be."""
-    parts = [CORE, *PACKAGES, emulator_version(), *(file.read_text(encoding="utf-8") for file in (COUNTER, CPUINFO))]
+    parts = [CORE, INSIDE, *PACKAGES, emulator_version(), *(file.read_text(encoding="utf-8") for file in _MADE_BY)]
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     return Place(cache_folder() / f"arm64-litert-{version('ai-edge-litert')}-{key[:12]}")
 

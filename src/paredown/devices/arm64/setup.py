@@ -172,7 +172,10 @@ def _compile_counter(made: Place) -> None:
 
 def _try(code: str, made: Place) -> None:
     """Runs a line of Python; the first such run also shows that the counter writes."""
-    emulate(made, ["-c", code], made.folder, _STEP_TIMEOUT_S, f"{code!r}, tried at the end of {COMMAND},")
+    # Under the real paths: only those can be written to, which Python does with what it compiled.
+    env = {"PYTHONHOME": str(made.root / "usr"), "PYTHONPATH": str(made.packages)}
+    what = f"{code!r}, tried at the end of {COMMAND},"
+    emulate(made, ["-c", code], made.folder, _STEP_TIMEOUT_S, what, env)
     (made.folder / "counts").unlink()
 
 
