@@ -60,6 +60,8 @@ def _times(found: Any) -> None:
     out.print(made)
     threads = f"{found.threads} thread{'' if found.threads == 1 else 's'}"
     out.print(f"{found.runs} paired runs, {threads}, {found.runtime}.")
+    for note in getattr(found, "notes", ()):
+        out.print(note)
 
 
 def _instructions(found: Any) -> None:

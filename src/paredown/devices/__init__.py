@@ -16,6 +16,7 @@ from paredown.errors import DeviceError, SettingError
 MODULES: dict[str, str] = {
     "host": "host",
     "arm64": "arm64",
+    "android": "android",
 }
 
 
