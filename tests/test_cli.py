@@ -190,7 +190,7 @@ def test_compress_hands_everything_on_and_ends_with_the_table(inputs, monkeypatc
         return SimpleNamespace(record=record_example.classifier())
 
     monkeypatch.setattr("paredown.pipeline.compress", fake)
-    assert run([*compress_arguments(inputs, seed="7"), "--trust"]) == 0
+    assert run([*compress_arguments(inputs, seed="7"), "--trust", "--no-slower"]) == 0
     assert got == {
         "model": inputs.model,
         "quantization": None,
@@ -198,6 +198,7 @@ def test_compress_hands_everything_on_and_ends_with_the_table(inputs, monkeypatc
         "out": inputs.out,
         "seed": 7,
         "trust": True,
+        "no_slower": True,
     }
     out, err = capsys.readouterr()
     for figure in ("99.14 %", "−0.15 points", "10.7 ×", "33.7 ×", "8.10 ×", "faster (p10 to p90: 7.53 to 8.59)"):

@@ -1,5 +1,6 @@
 """compress, whole: what it writes, what it records, how it goes on after an interruption, what it refuses."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -11,7 +12,8 @@ from keras import layers
 
 from paredown import Data, FineTune, PruneChannels, Recipe, compress, pipeline
 from paredown.errors import CheckError, DataError, ModelError, OutputError, SettingError
-from paredown.measure import score_litert
+from paredown.measure import latency, score_litert
+from paredown.report.notices import notices
 from paredown.run import RESULTS, WORK
 from paredown.transforms.prune_channels import PruneChannels as Prune
 
@@ -145,6 +147,90 @@ def test_a_changed_recipe_does_not_continue_from_another(digits, tmp_path, monke
     other = Recipe([PruneChannels(criterion="l2_norm", sparsity=0.25), FineTune(epochs=1)])
     run = compress(network(), other, digits, out=tmp_path)
     assert run.model.get_layer("conv").filters == 12 - 12 // 4
+
+
+def _slow(monkeypatch, *stems):
+    """Files with one of these in their names take twice as long as others, as the pipeline sees it."""
+
+    def measured(paths, threads=1, runs=50):
+        found = latency.measure_latency(paths, threads, 1)
+        speeds = [0.5 if any(stem in os.fspath(path) for stem in stems) else 1.0 for path in paths]
+        ratios = zip(found.rows, speeds, strict=True)
+        rows = [dataclasses.replace(row, speedup_median=speed / speeds[0]) for row, speed in ratios]
+        return dataclasses.replace(found, rows=tuple(rows))
+
+    monkeypatch.setattr(pipeline, "measure_latency", measured)
+
+
+TWO = [PruneChannels(criterion="l1_norm", sparsity=0.5), PruneChannels(criterion="l2_norm", sparsity=0.25)]
+
+
+def test_a_step_that_is_slower_is_undone(digits, tmp_path, monkeypatch):
+    once = compress(network(), Recipe([TWO[1]]), digits)
+    first = pipeline.next_key(*_first_step(monkeypatch, digits))
+    _slow(monkeypatch, first)
+    run = compress(network(), Recipe(TWO), digits, out=tmp_path, no_slower=True)
+    one, two = run.record["steps"]
+    assert one["undone"]["speedup"] == 0.5
+    assert one["changes"] == []
+    assert one["macs"] == run.record["original"]["macs"]
+    assert one["score"] == run.record["original"]["keras_score"]
+    assert "undone" not in two
+    for a, b in zip(once.model.weights, run.model.weights, strict=True):
+        assert np.array_equal(a.numpy(), b.numpy())
+    (said,) = [notice for notice in notices(run.record) if "undone" in notice.title]
+    assert said.title == "1 prune_channels was undone: it made the network 2.00 × slower"
+
+
+def _first_step(monkeypatch, digits):
+    """What the first step's key is made of."""
+    arguments = []
+
+    def stopped(*given):
+        arguments.extend(given)
+        raise _Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline, "next_key", stopped)
+        with pytest.raises(_Killed):
+            compress(network(), Recipe(TWO), digits, no_slower=True)
+    return arguments
+
+
+def test_an_undone_step_stays_undone_when_a_run_continues(digits, tmp_path, monkeypatch):
+    first = pipeline.next_key(*_first_step(monkeypatch, digits))
+    _slow(monkeypatch, first)
+    real = FineTune.apply
+
+    def killed(self, *args):
+        raise _Killed
+
+    monkeypatch.setattr(FineTune, "apply", killed)
+    recipe = Recipe([*TWO, FineTune(epochs=1)])
+    with pytest.raises(_Killed):
+        compress(network(), recipe, digits, out=tmp_path, no_slower=True)
+    monkeypatch.setattr(FineTune, "apply", real)
+    monkeypatch.setattr(Prune, "apply", killed)
+    run = compress(network(), recipe, digits, out=tmp_path, no_slower=True)
+    assert [bool(step.get("undone")) for step in run.record["steps"]] == [True, False, False]
+    assert run.model.get_layer("conv").filters == 12 - 12 // 4
+
+
+def test_a_quantization_that_is_slower_is_undone(digits, tmp_path, monkeypatch):
+    _slow(monkeypatch, "model.tflite")
+    run = compress(network(), Recipe([], "int8"), digits, out=tmp_path, no_slower=True)
+    assert run.record["export"]["quantization"] is None
+    assert run.record["export"]["undone"]["quantization"] == "int8"
+    assert score_litert(tmp_path / "model.tflite", digits.validation).value == run.record["compressed"]["score"]
+    assert run.record["compressed"]["size_bytes"] == (tmp_path / "model.tflite").stat().st_size
+    assert any(notice.title.startswith("int8 was undone") for notice in notices(run.record))
+
+
+def test_what_is_not_slower_stays(digits, monkeypatch):
+    _slow(monkeypatch)
+    run = compress(network(), RECIPE, digits, no_slower=True)
+    assert not any(step.get("undone") for step in run.record["steps"])
+    assert run.model.count_params() < network().count_params()
 
 
 def test_a_full_disk_leaves_nothing_half_written(digits, tmp_path, monkeypatch):

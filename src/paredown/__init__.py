@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from paredown.data import Data, Split
     from paredown.errors import ParedownError
     from paredown.export import Export, export_litert
+    from paredown.latency import OperationTable, measured_table, predict_latency, roofline
     from paredown.latency_table import LatencyTable
     from paredown.layer_rules import Rule, register_layer_rule
     from paredown.measure import LatencyReport, measure_latency
@@ -36,6 +37,7 @@ _HOMES = {
     "paredown.data": ("Data", "Split"),
     "paredown.errors": ("ParedownError",),
     "paredown.export": ("Export", "export_litert"),
+    "paredown.latency": ("OperationTable", "measured_table", "predict_latency", "roofline"),
     "paredown.latency_table": ("LatencyTable",),
     "paredown.layer_rules": ("Rule", "register_layer_rule"),
     "paredown.measure": ("LatencyReport", "measure_latency"),
@@ -69,6 +71,7 @@ __all__ = [
     "FineTune",
     "LatencyReport",
     "LatencyTable",
+    "OperationTable",
     "ParedownError",
     "Profile",
     "PruneChannels",
@@ -89,8 +92,11 @@ __all__ = [
     "compress",
     "export_litert",
     "measure_latency",
+    "measured_table",
+    "predict_latency",
     "profile",
     "register_layer_rule",
+    "roofline",
 ]
 
 

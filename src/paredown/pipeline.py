@@ -19,8 +19,9 @@ from paredown.checkpoints import Checkpoints, first_key, next_key
 from paredown.data import Data, Split, with_validation
 from paredown.environment import environment
 from paredown.errors import CheckError, SettingError
-from paredown.export import export_litert
-from paredown.measure import Score, measure_latency, score_keras, score_litert
+from paredown.export import Export, export_litert
+from paredown.latency import roofline
+from paredown.measure import CLEARLY_SLOWER, Score, measure_latency, score_keras, score_litert
 from paredown.model_file import check_model, load_model
 from paredown.network import Network
 from paredown.profiling import Profile, compared, profile
@@ -43,6 +44,7 @@ def compress(
     out: str | os.PathLike | None = None,
     seed: int = 0,
     trust: bool = False,
+    no_slower: bool = False,
 ) -> Run:
     """Makes a trained network smaller and faster, checks every step and measures what came of it.
 
@@ -53,6 +55,8 @@ def compress(
         out: A folder for the results. A run that was interrupted continues from its last finished step there.
         seed: Of everything random.
         trust: Load a `.keras` file that holds code.
+        no_slower: Measure the network after every step that changes its shape, and after quantizing, and undo what made
+            it slower in LiteRT on this computer; the record names it.
     Returns:
         Run: the network, what changed, what was skipped, and the record of all figures.
     Raises:
@@ -68,7 +72,7 @@ def compress(
     check_model(model)
     data.check(model)
     with _work_folder(folder) as work:
-        run = _Compression(model, recipe, data, seed, work, source, keep=folder is not None).run()
+        run = _Compression(model, recipe, data, seed, work, source, folder is not None, no_slower).run()
         if folder is not None:
             run.save(folder)
     if folder is not None:
@@ -89,9 +93,19 @@ def _work_folder(folder: Path | None) -> Iterator[Path]:
 class _Compression:
     """One run of a recipe on a network."""
 
-    def __init__(self, model: Any, recipe: Recipe, data: Data, seed: int, work: Path, source: Path | None, keep: bool):
+    def __init__(
+        self,
+        model: Any,
+        recipe: Recipe,
+        data: Data,
+        seed: int,
+        work: Path,
+        source: Path | None,
+        keep: bool,
+        no_slower: bool,
+    ):
         self.original, self.recipe, self.data, self.seed = model, recipe, data, seed
-        self.work, self.source = work, source
+        self.work, self.source, self.no_slower = work, source, no_slower
         self.kept = Checkpoints(work if keep else None)
         self.environment = environment()
         self.input_shape = data.input_shape
@@ -106,7 +120,7 @@ class _Compression:
         model, steps = self._steps(key)
         changes = [Change(**change) for step in steps for change in step["changes"]]
         skips = [Skip(**skip) for step in steps for skip in step["skips"]]
-        exported = export_litert(model, self.work / "model.tflite", self.recipe.quantization, self.data)
+        exported, slower = self._exported(model)
         after = self._figures(profile(model, self.input_shape))
         after |= self._file_figures(self.work / "model.tflite", exported)
         latency = self._latency(key, steps)
@@ -125,34 +139,62 @@ class _Compression:
             "original": before,
             "compressed": after,
             "latency": latency,
+            "roofline": self._roofline(model, key),
             "steps": steps,
-            "export": exported.to_dict(),
+            "export": {**exported.to_dict(), **({"undone": slower} if slower else {})},
             "layers": compared(profile(self.original, self.input_shape), profile(model, self.input_shape)),
         }
         content = (self.work / "model.tflite").read_bytes()
         return Run(model, changes, [*skips, *exported.skips], record, self.recipe, content)
 
+    def _exported(self, model: Any) -> tuple[Export, dict | None]:
+        """The result's file; and how much slower its quantization would have been, where that was undone."""
+        path, quantization = self.work / "model.tflite", self.recipe.quantization
+        exported = export_litert(model, path, quantization, self.data)
+        if not self.no_slower or quantization is None:
+            return exported, None
+        plain = export_litert(model, self.work / "float32.tflite", None, self.data)
+        slower = _slower(plain.path, path)
+        if slower is None:
+            return exported, None
+        os.replace(plain.path, path)
+        return dataclasses.replace(plain, path=path), {"quantization": quantization, **slower}
+
     def _steps(self, key: str) -> tuple[Any, list[dict]]:
         """All transforms in order, those that were finished before taken from the work folder."""
-        model, steps, finished = self.original, [], None
+        model, steps, finished, fastest = self.original, [], None, self.work / f"{key}.tflite"
         for number, transform in enumerate(self.recipe.transforms, 1):
-            key = next_key(key, transform.name, transform.identity())
-            step = self.kept.figures(key)
+            settings = transform.identity()
+            own = next_key(key, transform.name, {**settings, "no_slower": True} if self.no_slower else settings)
+            step = self.kept.figures(own)
             if step is None:
                 model = model if finished is None else self.kept.model(finished, self.original)
                 finished = None
                 with task(f"Step {number}/{len(self.recipe.transforms)}: {transform.name}", total=1) as advance:
-                    model, step = self._step(number, transform, model)
+                    changed, step = self._step(number, transform, model)
                     if step["changes"]:
-                        step["checks"] += self._file_of_step(model, key)
-                    step["key"] = key
-                    self.kept.keep_model(key, model)
-                    self.kept.keep_figures(key, step)
+                        step["checks"] += self._file_of_step(changed, own)
+                        step |= self._undone(model, own, fastest) if self.no_slower else {}
+                    step["key"] = own
+                    if "undone" not in step:
+                        model = changed
+                        self.kept.keep_model(own, model)
+                    self.kept.keep_figures(own, step)
                     advance(1)
-            else:
-                finished = key
+            elif "undone" not in step:
+                finished = own
+            if "undone" not in step:
+                key, fastest = own, self.work / f"{own}.tflite" if step["changes"] else fastest
             steps.append(step)
         return (model if finished is None else self.kept.model(finished, self.original)), steps
+
+    def _undone(self, model: Any, key: str, fastest: Path) -> dict:
+        """What a step's figures become where its network is slower than the one before it."""
+        slower = _slower(fastest, self.work / f"{key}.tflite")
+        if slower is None:
+            return {}
+        figures = {**self._figures(profile(model, self.input_shape)), "score": self._score(model).value}
+        return {**figures, "changes": [], "undone": slower}
 
     def _step(self, number: int, transform: Transform, model: Any) -> tuple[Any, dict]:
         start = time.perf_counter()
@@ -195,6 +237,11 @@ class _Compression:
             row["label"] = label
             del row["path"]
         return {**report, "rows": list(report["rows"])}
+
+    def _roofline(self, model: Any, key: str) -> dict[str, Any]:
+        """Where the time goes, layer by layer, before and after."""
+        files = {"original": (self.original, f"{key}.tflite"), "compressed": (model, "model.tflite")}
+        return {label: roofline(network, file=self.work / name).to_dict() for label, (network, name) in files.items()}
 
     def _proof_inputs(self) -> list[np.ndarray]:
         x, _ = self.data.calibration.rows(np.arange(min(PROOF_EXAMPLES, len(self.data.calibration))))
@@ -250,6 +297,14 @@ class _Compression:
             "calibration": len(self.data.calibration),
             "labelled": self.data.labelled,
         }
+
+
+def _slower(earlier: Path, later: Path) -> dict | None:
+    """Both files' milliseconds where the later one is clearly slower in LiteRT here; None where it is not."""
+    first, second = measure_latency([earlier, later], runs=LATENCY_RUNS).rows
+    if second.speedup_median >= CLEARLY_SLOWER:
+        return None
+    return {"before_ms": first.median_ms, "after_ms": second.median_ms, "speedup": second.speedup_median}
 
 
 def _outputs(model: Any, split: Split) -> list[np.ndarray]:

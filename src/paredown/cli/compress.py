@@ -19,6 +19,9 @@ def compress(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where model.tflite, report.html and the rest go.")],
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
     trust: Annotated[bool, typer.Option("--trust", help="Load a file that holds code (Lambda layers).")] = False,
+    no_slower: Annotated[
+        bool, typer.Option("--no-slower", help="Undo every step that makes the network slower in LiteRT here.")
+    ] = False,
 ) -> None:
     """Compresses a network by a recipe, checks it, measures it and writes a report."""
     start.check_file(model, "A model", ModelError)
@@ -33,7 +36,7 @@ def compress(
 
     with display.working():
         steps = Recipe.load(recipe)
-        run = pipeline.compress(model, steps, Data.load(data), out=out, seed=seed, trust=trust)
+        run = pipeline.compress(model, steps, Data.load(data), out=out, seed=seed, trust=trust, no_slower=no_slower)
     show(run.record, out)
 
 

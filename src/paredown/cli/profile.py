@@ -20,6 +20,10 @@ def profile(
     factors: Annotated[
         bool, typer.Option("--factors", help="Also what factorizing could save in each layer at 95 % of its kernel.")
     ] = False,
+    latency: Annotated[
+        bool, typer.Option("--latency", help="Also measure every layer in LiteRT here, and say what makes it slow.")
+    ] = False,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of LiteRT, with --latency.")] = 1,
     input_shape: Annotated[
         str | None, typer.Option(metavar="H,W,C", help="Sizes of an input that has open ones, e.g. 224,224,3.")
     ] = None,
@@ -38,8 +42,14 @@ def profile(
             from paredown.factors import possible_savings
 
             savings = possible_savings(network, input_shape=shape)
+        slow = None
+        if latency:
+            from paredown.latency import OperationTable, roofline
+
+            slow = roofline(network, OperationTable(threads=threads), input_shape=shape)
     if as_json:
         more = {"factors": [saving.to_dict() for saving in savings]} if factors else {}
+        more |= {"roofline": slow.to_dict()} if slow else {}
         typer.echo(json.dumps(found.to_dict() | more, indent=2))
         return
     _print(found, model.name)
@@ -47,6 +57,8 @@ def profile(
         _print_why(found)
     if factors:
         _print_factors(savings)
+    if slow:
+        _print_latency(slow)
 
 
 def _shape(text: str | None) -> tuple[int, ...] | None:
@@ -126,6 +138,39 @@ def _print_factors(savings: list[Any]) -> None:
             saving.why,
         )
     display.console().print(made)
+
+
+def _print_latency(slow: Any) -> None:
+    from paredown.cli import display
+    from paredown.report import formats
+
+    made = display.table("layer", "operation", "time", "share", "bound by", "reached", "what would help", left=2)
+    for column in made.columns[-3:]:
+        column.justify = "left"
+    for layer in slow.layers:
+        made.add_row(
+            layer.layer,
+            layer.kind,
+            formats.ms(layer.ms),
+            _share(layer.share),
+            layer.bound,
+            f"{100 * layer.reached:.0f} %",
+            layer.advice,
+        )
+    out, latency, peaks = display.console(), slow.latency, slow.peaks
+    out.print(made)
+    off = 100 * (latency.ms / latency.measured_ms - 1)
+    out.print(
+        f"Sum of all layers {formats.ms(latency.ms)}, the whole network {formats.ms(latency.measured_ms)}: {off:+.1f} %"
+        f". Over all networks measured whole here ({latency.networks}) sums are off by {100 * latency.error:.1f} % "
+        "(root mean square)."
+    )
+    shares = ", ".join(f"{100 * share:.0f} % {bound}" for bound, share in slow.shares().items())
+    out.print(
+        f"Bound by: {shares}. Peaks: {formats.digits(peaks.macs_per_s / 1e9)} G MACs/s, "
+        f"{formats.digits(peaks.bytes_per_s / 1e9)} GB/s, {formats.digits(1e3 * peaks.overhead_ms)} µs per operation. "
+        f"{latency.device}, {latency.threads} thread{'' if latency.threads == 1 else 's'}, {latency.runtime}."
+    )
 
 
 def _share(share: float) -> str:

@@ -1,7 +1,7 @@
 """Looks at the type of every tensor of a .tflite file: the quantizer leaves out silently what it cannot treat."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,7 +52,7 @@ def stayed_behind(content: bytes, quantization: str, wanted: Wanted, network: Ne
             reason = _reason(view, operation, name, quantization, wanted)
             if reason:
                 names = view.names(operation)
-                layer = _layer(names, layers) or last.get(int(operation.outputs[0]), names[-1])
+                layer = layer_of(names, layers) or last.get(int(operation.outputs[0]), names[-1])
                 skips[Skip(layer, reason)] = None
     return tuple(skips)
 
@@ -138,7 +138,7 @@ class _Graph:
         return self._codes[max(code.builtinCode, code.deprecatedBuiltinCode)]
 
 
-def _layer(names: list[str], layers: Mapping[str, Any]) -> str | None:
+def layer_of(names: Sequence[str], layers: Mapping[str, Any]) -> str | None:
     """The layer that tensor names tell, else None: `functional_1/block_1/conv_1/convolution` is `block/conv`.
 
     Keras enters every layer's scope twice, so TensorFlow appends a number to each part. Fused operations name several

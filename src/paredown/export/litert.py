@@ -15,6 +15,7 @@ from paredown.files import replacing
 from paredown.measure.size import deflated_bytes
 from paredown.model_file import check_model
 from paredown.network import Network
+from paredown.profiling import Shapes
 from paredown.progress import task
 from paredown.transform import Skip
 
@@ -97,6 +98,21 @@ def export_litert(
             aside.write_bytes(content)
         advance(1)
     return Export(path, quantization, len(content), deflated_bytes(content), (checked,), skips)
+
+
+def float_content(model: Any, input_shape: tuple[int, ...] | None = None) -> bytes:
+    """The content of a network's float32 .tflite file, to be looked at or timed: it is not held against the network.
+
+    Args:
+        model: A built Keras Functional or Sequential model; not changed.
+        input_shape: The first input's without the batch, for networks that leave sizes open.
+    Raises:
+        SettingError: If sizes are open and not given.
+        ModelError: If the network cannot be read or converted.
+    """
+    network = Network(model)
+    shapes = Shapes(network, input_shape)
+    return convert(network, [shapes.of(tensor)[1:] for tensor in network.inputs])
 
 
 def _only_float(sparse: bool, quantization: str | None) -> None:

@@ -1,11 +1,12 @@
 """What a .tflite file is worth: its size, its accuracy and its latency, measured in LiteRT."""
 
 from paredown.measure.accuracy import Score, score_keras, score_litert
-from paredown.measure.latency import Latency, LatencyReport, measure_latency
+from paredown.measure.latency import CLEARLY_SLOWER, Latency, LatencyReport, measure_latency
 from paredown.measure.litert_runner import LiteRTRunner
 from paredown.measure.size import size_bytes, zipped_bytes
 
 __all__ = [
+    "CLEARLY_SLOWER",
     "Latency",
     "LatencyReport",
     "LiteRTRunner",

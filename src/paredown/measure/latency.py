@@ -19,6 +19,8 @@ from paredown.measure.litert_runner import LiteRTRunner, check_threads
 
 # Below this, the clock's own steps and the call's overhead show: shorter inferences are timed several at once.
 SHORTEST_TIMING_MS = 1.0
+#: A speed-up below this is slower, beyond what two medians differ by on a quiet machine.
+CLEARLY_SLOWER = 0.97
 
 
 @dataclass(frozen=True)
@@ -102,20 +104,8 @@ def measure_latency(
 
 def _ready(path: str | os.PathLike, threads: int) -> LiteRTRunner:
     runner = LiteRTRunner(path, threads)
-    runner.set_inputs(random_inputs(runner))
+    runner.set_random_inputs()
     return runner
-
-
-def random_inputs(runner: LiteRTRunner) -> list[np.ndarray]:
-    """One array per input of a file, of its own shape and type; the same for all files whose inputs have one shape."""
-    rng = np.random.default_rng(0)
-    return [_random(rng, detail) for detail in runner.inputs]
-
-
-def _random(rng: np.random.Generator, detail: dict) -> np.ndarray:
-    """0 or 1 for integers, which may be indices of a table; uniform in [0, 1) otherwise."""
-    dtype, shape = np.dtype(detail["dtype"]), tuple(detail["shape"])
-    return rng.integers(0, 2, shape).astype(dtype) if dtype.kind in "iub" else rng.random(shape).astype(dtype)
 
 
 def _warm_up(runner: LiteRTRunner, warmup: int) -> int:

@@ -24,18 +24,19 @@ class LiteRTRunner:
     Args:
         source: Path of the file, or its content.
         threads: Threads of the interpreter, at least 1.
+        one_sample: Refuse files that take none or several samples at once; others can only be timed.
     Raises:
         ModelError: If the file is missing, damaged, or not of batch 1 and a fixed size.
         SettingError: If `threads` is less than 1.
     """
 
-    def __init__(self, source: str | os.PathLike | bytes, threads: int = 1):
+    def __init__(self, source: str | os.PathLike | bytes, threads: int = 1, one_sample: bool = True):
         self.name = "the exported network" if isinstance(source, bytes) else str(source)
         content = source if isinstance(source, bytes) else read_tflite(source)
         self._interpreter = _load(content, check_threads(threads), self.name)
         self.inputs = _in_order(self._interpreter, "input")
         self.outputs = _in_order(self._interpreter, "output")
-        for detail in self.inputs:
+        for detail in self.inputs if one_sample else ():
             self._check_static(detail)
 
     def run(self, batch: Any) -> list[np.ndarray]:
@@ -67,6 +68,16 @@ class LiteRTRunner:
         """Hands over one array per input, each of the input's own shape and type."""
         for detail, array in zip(self.inputs, sample, strict=True):
             self._interpreter.set_tensor(detail["index"], array)
+
+    def random_inputs(self) -> list[np.ndarray]:
+        """One array per input to be timed with, always the same for inputs of one shape: 0 or 1 for integers, which
+        may be indices of a table, else uniform in [0, 1)."""
+        rng = np.random.default_rng(0)
+        return [_random(rng, detail) for detail in self.inputs]
+
+    def set_random_inputs(self) -> None:
+        """Hands over `random_inputs`."""
+        self.set_inputs(self.random_inputs())
 
     def invoke(self) -> None:
         """One inference on the inputs that were set."""
@@ -102,6 +113,11 @@ class LiteRTRunner:
                 f"A .tflite file must take one sample of a fixed size. Received: {self.name} with an input of shape "
                 f"{free}. Export the network with export_litert, which writes batch 1."
             )
+
+
+def _random(rng: np.random.Generator, detail: dict) -> np.ndarray:
+    dtype, shape = np.dtype(detail["dtype"]), tuple(detail["shape"])
+    return rng.integers(0, 2, shape).astype(dtype) if dtype.kind in "iub" else rng.random(shape).astype(dtype)
 
 
 def check_threads(threads: int) -> int:

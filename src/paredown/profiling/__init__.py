@@ -1,6 +1,6 @@
 """What a network costs: MACs, parameters, bytes, layer by layer."""
 
-from paredown.profiling.cost import MacCount, Shapes
+from paredown.profiling.cost import MacCount, Shapes, mac_terms
 from paredown.profiling.counts import LatencyCount, ParameterCount
 from paredown.profiling.layers import LayerProfile, Profile, compared, profile
 
@@ -12,5 +12,6 @@ __all__ = [
     "Profile",
     "Shapes",
     "compared",
+    "mac_terms",
     "profile",
 ]

@@ -101,6 +101,7 @@ class Shapes:
         if not open_sizes:
             return
         given = [self._filled(network, tensor, input_shape) for tensor in network.inputs]
+        self._known |= {id(tensor): tuple(full.shape) for tensor, full in zip(network.inputs, given, strict=True)}
 
         def step(call: Call, args: tuple, kwargs: dict) -> list[Any]:
             outputs = keras.tree.flatten(call.operation.compute_output_spec(*args, **kwargs))

@@ -84,6 +84,44 @@ def runs_beyond(record: dict) -> int:
     return sum(time > axis_end_ms(record) for row in rows for time in row.get("times_ms") or ())
 
 
+def roofline_chart(record: dict) -> dict | None:
+    """Each layer's multiply-adds per second over its multiply-adds per byte, before and after, under the machine's
+    roof; None where layers were not timed."""
+    if not record.get("roofline"):
+        return None
+    peaks = record["roofline"]["compressed"]["peaks"]
+    groups = [(_BEFORE, "original"), (_AFTER, "compressed")]
+    traces = [trace for colour, label in groups if (trace := _roofline_dots(colour, record["roofline"][label]))]
+    if not traces:
+        return None
+    intensities = [x for trace in traces for x in trace["x"]]
+    ridge = peaks["macs_per_s"] / peaks["bytes_per_s"]
+    ends = min(*intensities, ridge) / 2, max(*intensities, ridge) * 2
+    roof = {"type": "scatter", "mode": "lines", "hoverinfo": "skip", "line": {"color": "--ink", "width": 2}}
+    roof |= {"x": [ends[0], ridge, ends[1]]}
+    roof |= {"y": [min(peaks["bytes_per_s"] * x, peaks["macs_per_s"]) / 1e9 for x in roof["x"]]}
+    layout = _layout(340)
+    layout["xaxis"] |= {"title": _title("MACs per byte"), "type": "log", "dtick": 1}
+    layout["yaxis"] |= {"title": _title("G MACs per second"), "type": "log", "dtick": 1}
+    return {"data": [roof, *traces], "layout": layout}
+
+
+def _roofline_dots(colour: str, network: dict) -> dict | None:
+    layers = [layer for layer in network["layers"] if layer["macs"]]
+    if not layers:
+        return None
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [layer["macs"] / layer["bytes"] for layer in layers],
+        "y": [layer["macs"] / layer["ms"] / 1e6 for layer in layers],
+        "text": [f"{html.escape(layer['layer'])}<br>{formats.ms(layer['ms'])}" for layer in layers],
+        "hovertemplate": "%{text}<extra></extra>",
+        # Areas, not widths, are as the shares of the time.
+        "marker": {"color": colour, "opacity": 0.7, "size": [6 + 34 * layer["share"] ** 0.5 for layer in layers]},
+    }
+
+
 def _latency_traces(place: int, row: dict) -> list[dict]:
     colour = _BEFORE if place == 0 else _AFTER
     times = row["times_ms"]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from itertools import pairwise
 
+from paredown.measure import CLEARLY_SLOWER
 from paredown.report import formats, summary
 
 
@@ -16,7 +17,7 @@ class Notice:
 
 def notices(record: dict) -> list[Notice]:
     """What stands at the top of the report: checks that failed, steps that made the network slower or larger."""
-    return [*_failed_checks(record), *_slower(record), *_more_macs(record)]
+    return [*_failed_checks(record), *_undone(record), *_slower(record), *_more_macs(record)]
 
 
 def _failed_checks(record: dict) -> list[Notice]:
@@ -28,6 +29,19 @@ def _failed_checks(record: dict) -> list[Notice]:
         )
         for check in summary.checks(record)
         if not check["passed"]
+    ]
+
+
+def _undone(record: dict) -> list[Notice]:
+    """Steps and quantization that were taken back, since they made the network slower."""
+    steps = [(f"{step['index']} {step['name']}", step["undone"]) for step in record["steps"] if step.get("undone")]
+    quantized = record["export"].get("undone")
+    return [
+        Notice(
+            f"{label} was undone: it made the network {formats.factor(1 / slower['speedup'])} slower",
+            f"{formats.ms(slower['before_ms'])} would have become {formats.ms(slower['after_ms'])}.",
+        )
+        for label, slower in [*steps, *([(quantized["quantization"], quantized)] if quantized else [])]
     ]
 
 
@@ -50,9 +64,9 @@ def _slower(record: dict) -> list[Notice]:
 
 
 def _clearly_slower(earlier: dict, later: dict) -> bool:
-    """Whether `later` lost more speed than two medians differ by on a quiet machine (3 %)."""
+    """Whether `later` lost more speed than two medians differ by on a quiet machine."""
     was, now = earlier.get("speedup_median"), later.get("speedup_median")
-    return was is not None and now is not None and now < 0.97 * was
+    return was is not None and now is not None and now < CLEARLY_SLOWER * was
 
 
 def _slower_step(earlier: dict, later: dict) -> Notice:

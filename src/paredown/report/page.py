@@ -62,7 +62,11 @@ def render(record: dict) -> str:
     )
     environment.filters["breakable"] = _breakable
     environment.globals |= {"formats": formats, "summary": summary, "told_figure": layers.told_figure}
-    figures = {"score": charts.score_chart(record), "latency": charts.latency_chart(record)}
+    figures = {
+        "score": charts.score_chart(record),
+        "latency": charts.latency_chart(record),
+        "roofline": charts.roofline_chart(record),
+    }
     return environment.get_template("template.html.j2").render(
         record=record,
         created=_date(record.get("created")),
@@ -74,6 +78,7 @@ def render(record: dict) -> str:
         score_points=charts.score_points(record),
         latency_rows=summary.latency_rows(record),
         runs_beyond=charts.runs_beyond(record) if figures["latency"] else 0,
+        slowest=summary.slowest_layers(record),
         bars=layers.bars(record["layers"]),
         most_bars=layers.MOST_BARS,
         figures=figures,

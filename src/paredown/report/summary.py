@@ -38,6 +38,10 @@ class Row:
     worse: bool = False
 
 
+#: Layers that the report names as the slowest.
+MOST_SLOW = 8
+
+
 def score_name(metric: dict) -> str:
     """The metric's name for people."""
     return SCORE_NAMES.get(metric["name"]) or str(metric["name"]).replace("_", " ").capitalize()
@@ -136,3 +140,8 @@ def skip_groups(record: dict) -> list[tuple[str, list[dict]]]:
     for skip in skips(record):
         groups.setdefault(skip["reason"], []).append(skip)
     return sorted(groups.items(), key=lambda group: -len(group[1]))
+
+
+def slowest_layers(record: dict) -> list[dict]:
+    """The layers of the compressed network that take most of its time, the slowest first; none where not timed."""
+    return ((record.get("roofline") or {}).get("compressed") or {}).get("layers", [])[:MOST_SLOW]

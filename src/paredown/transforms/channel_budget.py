@@ -13,6 +13,7 @@ from paredown.allocation import AdditiveCost, keep_optimal
 from paredown.budget import keep_within
 from paredown.channels import Channels
 from paredown.errors import SettingError
+from paredown.latency import measured_table
 from paredown.latency_table import LatencyTable
 from paredown.profiling import LatencyCount, MacCount, ParameterCount
 
@@ -20,8 +21,12 @@ from paredown.profiling import LatencyCount, MacCount, ParameterCount
 COSTS: dict[str, Callable[[Channels, Any, Any], AdditiveCost]] = {
     "macs": lambda channels, input_shape, table: MacCount(channels, input_shape),
     "params": lambda channels, input_shape, table: ParameterCount(channels),
-    "latency": lambda channels, input_shape, table: LatencyCount(channels, opened(table), input_shape),
+    "latency": lambda channels, input_shape, table: LatencyCount(
+        channels, opened(table, channels.network.model, input_shape), input_shape
+    ),
 }
+#: In the place of a table: this computer is measured.
+HOST = "host"
 #: Of a transform exactly one is given.
 BUDGETS = ("sparsity", "threshold", *COSTS)
 SCOPES = ("layer", "global", "optimal", "measured")
@@ -53,9 +58,16 @@ def keep_affordable(
     return keep_within(scores, groups, cost, limit, scope, round_to, least)
 
 
-def opened(table: Any) -> LatencyTable:
-    """The table itself, read where a path is given."""
+def opened(table: Any, model: Any, input_shape: tuple[int, ...] | None = None) -> LatencyTable:
+    """The table itself: measured here and now for "host", read where a path is given."""
+    if table == HOST:
+        return measured_table(model, input_shape=input_shape)
     return table if isinstance(table, LatencyTable) else LatencyTable.load(table)
+
+
+def table_identity(table: Any) -> Any:
+    """What a table changes in a result: its figures; of "host" the name, since to measure it again gives others."""
+    return table if table in (None, HOST) else opened(table, None).to_dict()
 
 
 def check_budgets(given: dict[str, Any], scope: str, table: Any, owner: str) -> None:
@@ -95,7 +107,8 @@ def _check_table(name: str, value: float, table: Any, owner: str) -> None:
     if name == "latency" and table is None:
         raise SettingError(
             f"latency must come with latency_table, the measured times of the layers. Received: latency={value}, "
-            f"latency_table=None ({owner}). Give the path of its JSON file; docs/budgets.md describes it."
+            f"latency_table=None ({owner}). Use 'host' to measure this computer, or the path of a table's JSON "
+            "file; docs/budgets.md describes it."
         )
     if name != "latency" and table is not None:
         raise SettingError(
@@ -104,8 +117,8 @@ def _check_table(name: str, value: float, table: Any, owner: str) -> None:
         )
     if table is not None and not isinstance(table, LatencyTable | str | os.PathLike):
         raise SettingError(
-            f"latency_table must be a LatencyTable or the path of its file. Received: latency_table={table!r} "
-            f"({owner}). Use LatencyTable.load(path)."
+            f"latency_table must be a LatencyTable, the path of its file, or 'host'. Received: latency_table={table!r} "
+            f"({owner}). Use 'host' to measure this computer."
         )
 
 

@@ -19,7 +19,7 @@ from paredown.profiling import LatencyCount, Shapes, profile
 from paredown.reconstruct import in_memory
 from paredown.transform import Change, Skip, Transform, TransformResult, is_number, is_whole
 from paredown.transforms.chains import equal_to_rounding
-from paredown.transforms.channel_budget import opened
+from paredown.transforms.channel_budget import opened, table_identity
 from paredown.transforms.factor_fitting import Fitting
 from paredown.transforms.factor_ranks import RULES, by_budget, by_rule
 from paredown.transforms.factor_sensitivity import measured
@@ -191,9 +191,7 @@ class Factorize(Transform):
         return plain
 
     def identity(self) -> dict[str, Any]:
-        if self.latency_table is None:
-            return self.settings()
-        return {**self.settings(), "latency_table": opened(self.latency_table).to_dict()}
+        return {**self.settings(), "latency_table": table_identity(self.latency_table)}
 
     def _check_exclude(self, network: Network) -> None:
         known = [call.path for call in network.all_calls() if call.is_layer]
@@ -247,7 +245,7 @@ class Factorize(Transform):
 
     def _price(self) -> Price:
         if self.latency is not None:
-            table = opened(self.latency_table)
+            table = opened(self.latency_table, None)
             return lambda name, inputs, outputs, costs, calls: calls * table.of(name, inputs, outputs)
         which = 1 if self.params is not None else 0
         return lambda name, inputs, outputs, costs, calls: costs[which]
@@ -295,7 +293,7 @@ class Factorize(Transform):
             return model.count_params(), self.params
         assert self.latency is not None
         channels = Channels(model)
-        counted = LatencyCount(channels, _known_to(opened(self.latency_table), channels), input_shape)
+        counted = LatencyCount(channels, _known_to(opened(self.latency_table, None), channels), input_shape)
         return counted(np.ones(channels.count, bool)), self.latency
 
 

@@ -23,7 +23,7 @@ from paredown.reconstruct import Refit, in_memory, refit
 from paredown.scoring import COMBINE, component_scores, in_one_unit, saved_share
 from paredown.sensitivity import measured_losses
 from paredown.transform import Change, Skip, Transform, TransformResult
-from paredown.transforms.channel_budget import BUDGETS, COSTS, SCOPES, check_budgets, keep_affordable, opened
+from paredown.transforms.channel_budget import BUDGETS, COSTS, SCOPES, check_budgets, keep_affordable, table_identity
 from paredown.transforms.objective import example_loss
 
 #: Examples on which the outputs of narrowed networks are compared.
@@ -46,7 +46,8 @@ class PruneChannels(Transform):
             counted.
         params: Share of the network's parameters to keep, in (0, 1].
         latency: Share of the network's latency to keep, in (0, 1], by `latency_table`.
-        latency_table: A `LatencyTable` or the path of its JSON file.
+        latency_table: A `LatencyTable`, the path of its JSON file, or "host": every layer is measured in LiteRT on this
+            computer, on one thread, at many widths.
         scope: "layer": all coupled layers lose the same share; "global": all channels are ranked together, scores
             divided by their layer's mean where the criterion's unit differs between layers; "optimal": of all widths
             that macs, params or latency allows, those with the least sum of removed scores (divided likewise);
@@ -163,9 +164,7 @@ class PruneChannels(Transform):
         return plain
 
     def identity(self) -> dict[str, Any]:
-        if self.latency_table is None:
-            return self.settings()
-        return {**self.settings(), "latency_table": opened(self.latency_table).to_dict()}
+        return {**self.settings(), "latency_table": table_identity(self.latency_table)}
 
     def _open_groups(self, channels: Channels) -> list[ChannelGroup]:
         """The groups that may lose channels."""

@@ -15,7 +15,7 @@ from paredown.devices.arm64.place import COMMAND, CORE, current_place, emulator_
 from paredown.devices.arm64.report import InstructionReport, Instructions
 from paredown.devices.device import Device, Options
 from paredown.errors import SettingError
-from paredown.measure import LiteRTRunner, latency
+from paredown.measure import LiteRTRunner
 
 
 def _why_not(options: Options) -> str | None:
@@ -34,7 +34,7 @@ def _measure(files: Sequence[Path], options: Options) -> tuple[InstructionReport
     with progress.task("Count Arm instructions", total=len(files)) as advance:
         for file in files:
             runner = LiteRTRunner(file)
-            inputs = latency.random_inputs(runner)
+            inputs = runner.random_inputs()
             counted = count(found, file, runner, inputs, options.timeout_s)
             first = rows[0].instructions if rows else counted.instructions
             difference = largest_difference(runner.run(inputs), counted.outputs)

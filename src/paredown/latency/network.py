@@ -1,0 +1,160 @@
+"""A network's latency as the sum of its operations', each with its layer's name."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from paredown.export import float_content, layer_of
+from paredown.latency.operation_table import REFERENCE, OperationTable, fastest_pair_ms, ready
+from paredown.latency.operations import LOOPS, Operation, operations
+from paredown.latency.single import single
+from paredown.measure.size import read_tflite
+from paredown.network import Network
+from paredown.progress import task
+
+
+@dataclass(frozen=True)
+class OperationLatency:
+    """One operation of a network.
+
+    Args:
+        layer: Path of the layer that it comes from; the tensor's own name where none is known.
+        kind: Name in LiteRT's schema.
+        operation: Kind and shapes, for the reader.
+        format: Type of its kernel, of its first tensor where it has none.
+        ms: The fastest time alone.
+        macs: Multiply-adds.
+        bytes: Of all its tensors.
+    """
+
+    layer: str
+    kind: str
+    operation: str
+    format: str
+    ms: float
+    macs: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class NetworkLatency:
+    """What a network takes for one example, as the sum of its operations.
+
+    Args:
+        ms: The sum.
+        operations: In order of execution.
+        device, runtime, threads: What it was measured on.
+        error: Root mean square of predicted / measured - 1 over the networks that this table has seen whole; NaN where
+            it has seen none.
+        networks: How many those are.
+        measured_ms: The network's own fastest time where it was measured, too.
+    """
+
+    ms: float
+    operations: tuple[OperationLatency, ...]
+    device: str
+    runtime: str
+    threads: int
+    error: float
+    networks: int
+    measured_ms: float | None = None
+
+    def layers(self) -> dict[str, float]:
+        """Milliseconds of each layer, all its operations and calls together, the slowest first."""
+        found: dict[str, float] = {}
+        for row in self.operations:
+            found[row.layer] = found.get(row.layer, 0.0) + row.ms
+        return dict(sorted(found.items(), key=lambda one: -one[1]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+def predict_latency(
+    model: Any,
+    table: OperationTable | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    measure_whole: bool = False,
+    file: str | os.PathLike | None = None,
+) -> NetworkLatency:
+    """Predicts how long LiteRT takes for one example: the sum over the network's operations, each measured alone.
+
+    Times are the fastest of several runs, which a quiet machine comes near to. What a table lacks is measured. Loops
+    (recurrent layers) cannot run alone: the network is then measured as a whole, and they get what the others leave.
+
+    Args:
+        model: A built Keras model, or the path of a .tflite file.
+        table: Times of operations; None: the one in paredown's cache folder, for one thread.
+        input_shape: The first input's without the batch, for a Keras model that leaves sizes open.
+        file: The Keras model's .tflite file, of whatever number format, where it has been written already.
+        measure_whole: Also measure the network as a whole, which tells the table how far its sums are off.
+    Returns:
+        NetworkLatency.
+    Raises:
+        ModelError: If the network cannot be read, converted or run.
+        OutputError: If the table's file cannot be written.
+    """
+    table = table or OperationTable()
+    content, paths = file_of(model, input_shape, file)
+    found = operations(content)
+    loops = [operation for operation in found if operation.kind in LOOPS]
+    times = table.times_ms([operation for operation in found if operation.kind not in LOOPS])
+    measured_ms = whole_ms(content, table) if measure_whole or loops else None
+    if loops and measured_ms is not None:
+        left_ms = measured_ms - sum(times[operation.key] for operation in found if operation.kind not in LOOPS)
+        times |= {operation.key: max(0.0, left_ms / len(loops)) for operation in loops}
+    rows = tuple(
+        OperationLatency(layer, o.kind, str(o), o.format, times[o.key], o.macs, o.bytes)
+        for o, layer in zip(found, layer_names(found, paths), strict=True)
+    )
+    predicted_ms = sum(row.ms for row in rows)
+    if measured_ms is not None and not loops:
+        table.keep_network(_name(found), predicted_ms, measured_ms)
+    machine = table.machine
+    return NetworkLatency(
+        predicted_ms, rows, machine.device, machine.runtime, machine.threads, *table.error(), measured_ms
+    )
+
+
+def file_of(
+    model: Any, input_shape: tuple[int, ...] | None, file: str | os.PathLike | None = None
+) -> tuple[bytes, dict[str, Any]]:
+    """A network's file, and its layers by path."""
+    if isinstance(model, str | os.PathLike):
+        return read_tflite(Path(model)), {}
+    content = float_content(model, input_shape) if file is None else read_tflite(file)
+    return content, {call.path: call.operation for call in Network(model).all_calls()}
+
+
+def layer_names(found: Sequence[Operation], layers: dict[str, Any]) -> list[str]:
+    """For each operation the path of its layer. One whose names tell none belongs to the layer that it reads."""
+    names: list[str] = []
+    made_by: dict[int, str] = {}
+    for operation in found:
+        fallback = next((made_by[i] for i in operation.reads if i in made_by), None)
+        name = layer_of(operation.names, layers) if layers else None
+        name = name or (fallback if layers else None) or operation.names[-1].split(";")[0]
+        names.append(name)
+        made_by.update(dict.fromkeys(operation.writes, name))
+    return names
+
+
+def whole_ms(content: bytes, table: OperationTable, turns: int = 3) -> float:
+    """A network's fastest time, in the unit of the table: in turns with its reference operation."""
+    whole, reference = ready(content, table.machine.threads), ready(single(REFERENCE), table.machine.threads)
+    with task("Measure the whole network", total=turns) as advance:
+        pairs = []
+        for _ in range(turns):
+            pairs.append(fastest_pair_ms(whole, reference))
+            advance(1)
+    own_ms, reference_ms = (min(times) for times in zip(*pairs, strict=True))
+    return own_ms / reference_ms * table.reference_ms()
+
+
+def _name(found: Sequence[Operation]) -> str:
+    """Tells networks apart by what they compute."""
+    return hashlib.sha256("".join(operation.key for operation in found).encode()).hexdigest()[:16]

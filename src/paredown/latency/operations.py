@@ -1,0 +1,251 @@
+"""Single operations of a .tflite file: what their time depends on, lifted out of the network.
+
+An operation is described by its kernel, its options and the shapes of all its tensors. What it costs depends on nothing
+else, so that the description is the key under which its time is kept; and the same operation with other numbers of
+channels is the same description with other sizes.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+#: Operations that multiply by a kernel [outputs, …, inputs]; a depthwise one has [1, …, outputs].
+KERNEL_OUT_FIRST = ("CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
+DEPTHWISE = "DEPTHWISE_CONV_2D"
+#: Operations that run other graphs of the file: they cannot stand alone.
+LOOPS = ("WHILE", "IF", "CALL_ONCE", "CALL")
+BITS = {"FLOAT32": 32, "INT32": 32, "FLOAT16": 16, "INT16": 16, "INT8": 8, "UINT8": 8, "BOOL": 8, "INT64": 64}
+BITS |= {"INT4": 4, "INT2": 2}
+DTYPES = {"INT32": np.int32, "INT64": np.int64, "BOOL": np.bool_, "FLOAT32": np.float32, "FLOAT16": np.float16}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor of an operation.
+
+    Args:
+        shape: With the batch.
+        type: Name in LiteRT's schema, e.g. "FLOAT32".
+        role: "activation", "weights" (a constant whose numbers do not matter) or "constant".
+        values: Of a constant.
+        scales, zeros: That quantize it; none where it is not quantized.
+        axis: Along which its scales lie.
+        through: Type that a DEQUANTIZE turns it into on its way, "" where there is none (float16 weights).
+    """
+
+    shape: tuple[int, ...]
+    type: str
+    role: str = "activation"
+    values: tuple = ()
+    scales: tuple[float, ...] = ()
+    zeros: tuple[int, ...] = ()
+    axis: int = 0
+    through: str = ""
+
+    def to_key(self) -> list[Any]:
+        """What time depends on: that it is quantized by channel, not by which numbers."""
+        return [self.shape, self.type, self.role, self.values, len(self.scales) > 1, self.through]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What an operation's time depends on.
+
+    Args:
+        kind: Name in LiteRT's schema, e.g. "CONV_2D".
+        version: Of the kernel.
+        options_type: The schema's class of its options, "" where it has none.
+        options: (name, value), sorted.
+        inputs: Its tensors; None where an optional one is left out.
+        outputs: Those that it gives.
+        names: In the file it was lifted from: of its constants, then of its outputs.
+        reads, writes: Numbers of its activations in that file.
+    """
+
+    kind: str
+    version: int
+    options_type: str
+    options: tuple[tuple[str, Any], ...]
+    inputs: tuple[Tensor | None, ...]
+    outputs: tuple[Tensor, ...]
+    names: tuple[str, ...] = field(default=(), compare=False)
+    reads: tuple[int, ...] = field(default=(), compare=False)
+    writes: tuple[int, ...] = field(default=(), compare=False)
+
+    @cached_property
+    def key(self) -> str:
+        """Identifies the operation among all, 16 hexadecimal digits."""
+        tensors = [[t and t.to_key() for t in side] for side in (self.inputs, self.outputs)]
+        plain = [self.kind, self.version, self.options_type, self.options, tensors]
+        return hashlib.sha256(json.dumps(plain).encode()).hexdigest()[:16]
+
+    @property
+    def kernel(self) -> Tensor | None:
+        """What it multiplies by; None where it multiplies by none."""
+        if self.kind not in (*KERNEL_OUT_FIRST, DEPTHWISE):
+            return None
+        return next((t for t in self.inputs if t and t.role == "weights" and len(t.shape) > 1), None)
+
+    @property
+    def format(self) -> str:
+        """Type of its kernel, of its first tensor where it has none."""
+        return (self.kernel or next((t for t in self.inputs if t), self.outputs[0])).type
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of its kernel; 0 where it has none."""
+        if self.kernel is None:
+            return 0
+        if self.kind == "TRANSPOSE_CONV":
+            image = next(t for t in self.inputs if t and t.role == "activation")
+            return math.prod(image.shape[:-1]) * math.prod(self.kernel.shape)
+        window = self.kernel.shape[1:-1] if self.kind == DEPTHWISE else self.kernel.shape[1:]
+        return math.prod(self.outputs[0].shape) * math.prod(window)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all its tensors: what it reads and writes if it does so once."""
+        return sum(math.ceil(math.prod(t.shape) * BITS.get(t.type, 32) / 8) for t in (*self.inputs, *self.outputs) if t)
+
+    def resized(self, channels_in: int, channels_out: int) -> "Operation":
+        """The same operation with other numbers of channels; one without a kernel has `channels_out` on all sides.
+
+        Grouped convolutions keep their number of groups. A fully-connected operation's channels in are all its inputs.
+        """
+        old_in, old_out = self.channels
+
+        def image(t: Tensor | None, size: int, old: int) -> Tensor | None:
+            if t is None or t.role == "constant" or not t.shape or t.shape[-1] != old:
+                return t
+            return dataclasses.replace(t, shape=(*t.shape[:-1], size))
+
+        if self.kernel is None:
+            inputs = tuple(image(t, channels_out, old_out) for t in self.inputs)
+            outputs = tuple(image(t, channels_out, old_out) for t in self.outputs)
+            return dataclasses.replace(self, inputs=inputs, outputs=outputs)
+        inputs = []
+        for t in self.inputs:
+            if t is not None and t is self.kernel:
+                inputs.append(self._resized_kernel(t, channels_in, channels_out))
+            elif t is not None and t.role == "weights":
+                inputs.append(_sized(t, 0, channels_out))
+            elif t is not None and t.role == "constant":
+                # The output's shape, which a transposed convolution is told.
+                inputs.append(dataclasses.replace(t, values=(*t.values[:-1], channels_out)))
+            else:
+                inputs.append(image(t, channels_in, old_in))
+        outputs = tuple(image(t, channels_out, old_out) for t in self.outputs)
+        return dataclasses.replace(self, inputs=tuple(inputs), outputs=outputs)
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """Of the activation that it reads first and of what it gives."""
+        image = next(t for t in self.inputs if t and t.role == "activation")
+        return (*image.shape, 1)[-1] if not image.shape else image.shape[-1], self.outputs[0].shape[-1]
+
+    def _resized_kernel(self, kernel: Tensor, channels_in: int, channels_out: int) -> Tensor:
+        if self.kind == DEPTHWISE:
+            return _sized(kernel, len(kernel.shape) - 1, channels_out)
+        groups = 1 if self.kind != "CONV_2D" else self.channels[0] // kernel.shape[-1]
+        return _sized(_sized(kernel, 0, channels_out), len(kernel.shape) - 1, max(1, channels_in // groups))
+
+    def __str__(self) -> str:
+        shapes = ["×".join(map(str, t.shape)) for t in self.inputs if t and t.role != "constant" and len(t.shape) > 1]
+        return f"{self.kind} {', '.join(shapes)}"
+
+
+def _sized(tensor: Tensor, axis: int, size: int) -> Tensor:
+    """Another size along one axis, and as many scales where they lie along it."""
+    shape = (*tensor.shape[:axis], size, *tensor.shape[axis + 1 :])
+    if len(tensor.scales) < 2 or tensor.axis != axis:
+        return dataclasses.replace(tensor, shape=shape)
+    scales, zeros = (tuple(np.resize(v, size).tolist()) for v in (tensor.scales, tensor.zeros))
+    return dataclasses.replace(tensor, shape=shape, scales=scales, zeros=zeros)
+
+
+def operations(content: bytes) -> list[Operation]:
+    """The operations of a .tflite file's first graph, in order.
+
+    A DEQUANTIZE of a constant belongs to what reads it: LiteRT runs it once, while it prepares.
+    """
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    return list(_File(model, flatbuffer_utils.schema_fb).operations())
+
+
+class _File:
+    def __init__(self, model: Any, schema: Any):
+        self.model, self.graph = model, model.subgraphs[0]
+        self.types, self.kinds = _names(schema.TensorType), _names(schema.BuiltinOperator)
+
+    def operations(self) -> Iterator[Operation]:
+        unpacked = {
+            int(o.outputs[0]): int(o.inputs[0])
+            for o in self.graph.operators
+            if self.kind(o) == "DEQUANTIZE" and self.is_constant(int(o.inputs[0]))
+        }
+        for operator in self.graph.operators:
+            outputs = [int(i) for i in operator.outputs]
+            if outputs and outputs[0] in unpacked:
+                continue
+            inputs = [int(i) for i in operator.inputs]
+            sources = [unpacked.get(i, i) for i in inputs]
+            given = [i for i in sources if i >= 0]
+            options = operator.builtinOptions
+            yield Operation(
+                self.kind(operator),
+                self.model.operatorCodes[operator.opcodeIndex].version,
+                "" if options is None else type(options).__name__.removesuffix("T"),
+                () if options is None else tuple(sorted((k, _plain(v)) for k, v in vars(options).items())),
+                tuple(None if s < 0 else self.tensor(s, i != s) for i, s in zip(inputs, sources, strict=True)),
+                tuple(self.tensor(i) for i in outputs),
+                tuple(self.name(i) for i in [*filter(self.is_constant, given), *outputs]),
+                tuple(i for i in given if not self.is_constant(i)),
+                tuple(outputs),
+            )
+
+    def kind(self, operator: Any) -> str:
+        code = self.model.operatorCodes[operator.opcodeIndex]
+        # Old files keep small codes in the deprecated field alone.
+        return self.kinds[max(code.builtinCode, code.deprecatedBuiltinCode)]
+
+    def name(self, index: int) -> str:
+        return self.graph.tensors[index].name.decode()
+
+    def data(self, index: int) -> Any:
+        return self.model.buffers[self.graph.tensors[index].buffer].data
+
+    def is_constant(self, index: int) -> bool:
+        data = self.data(index)
+        return data is not None and len(data) > 0
+
+    def tensor(self, index: int, unpacked: bool = False) -> Tensor:
+        tensor: Any = self.graph.tensors[index]
+        quantized: Any = tensor.quantization
+        kind = self.types[tensor.type]
+        shape = tuple(int(size) for size in (() if tensor.shape is None else tensor.shape))
+        scales, zeros, axis = (), (), 0
+        if quantized is not None and quantized.scale is not None and len(quantized.scale):
+            scales, zeros = tuple(map(float, quantized.scale)), tuple(map(int, quantized.zeroPoint))
+            axis = int(quantized.quantizedDimension)
+        if not self.is_constant(index):
+            return Tensor(shape, kind, "activation", (), scales, zeros, axis)
+        if kind in ("INT32", "INT64", "BOOL") and not scales:
+            return Tensor(shape, kind, "constant", tuple(np.frombuffer(bytes(self.data(index)), DTYPES[kind]).tolist()))
+        return Tensor(shape, kind, "weights", (), scales, zeros, axis, "FLOAT32" if unpacked else "")
+
+
+def _names(enumeration: Any) -> dict[int, str]:
+    return {code: name for name, code in vars(enumeration).items() if isinstance(code, int)}
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
