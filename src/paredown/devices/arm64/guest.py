@@ -38,4 +38,5 @@ def main():
     np.savez("outputs.npz", **{str(index): interpreter.get_tensor(index) for index in outputs})
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -29,7 +29,7 @@ from paredown.devices.arm64.place import (
 from paredown.errors import DeviceError
 
 #: Commands that are used besides the emulator, and the package of Debian's that brings each.
-_TOOLS = {"cc": "gcc", "apt-get": "apt", "dpkg-deb": "dpkg"}
+_TOOLS = {"cc": "gcc libc6-dev", "apt-get": "apt", "dpkg-deb": "dpkg"}
 _STEP_TIMEOUT_S = 1800.0
 #: Versions of QEMU's plugin interface: 1 up to QEMU 8, 2 from 9 on.
 _PLUGIN_APIS = (1, 2, 3, 4, 5)
