@@ -22,7 +22,7 @@ INSIDE = "/opt/paredown"
 HERE = Path(__file__).parent
 COUNTER, GUEST, CPUINFO = HERE / "count.c", HERE / "guest.py", HERE / "cpuinfo"
 #: What a setup depends on besides versions.
-_MADE_BY = (COUNTER, CPUINFO, HERE / "setup.py")
+_MADE_BY = (COUNTER, CPUINFO, HERE / "setup.py", HERE / "fetching.py")
 
 
 @dataclass(frozen=True)
