@@ -9,7 +9,7 @@ import pytest
 from keras import layers
 
 import export_nets
-from paredown import OperationTable, PruneChannels, measured_table, predict_latency, profile, roofline
+from paredown import Factorize, OperationTable, PruneChannels, measured_table, predict_latency, profile, roofline
 from paredown.channels import Channels
 from paredown.cli.main import run
 from paredown.errors import ModelError, OutputError, SettingError
@@ -142,6 +142,18 @@ def test_a_budget_of_measured_latency_is_kept(invented, net, monkeypatch, tmp_pa
     # The stair of 16 is taken whole, and the next one, of 32 channels, would have cost 0.62 of the time.
     assert result.model.get_layer("first").filters == 16
     assert {result.model.get_layer(name).units for name in ("hidden", "scores")} == {32, 10}
+
+
+@pytest.mark.usefixtures("invented")
+@pytest.mark.parametrize("kinds", [("svd", "spatial", "tucker", "depthwise"), ("cp",)])
+def test_factors_keep_a_budget_of_measured_latency(net, kinds):
+    result = Factorize(latency=0.7, latency_table="host", kinds=kinds)(net)
+    assert result.changes
+    before, after = (predict_latency(model).ms for model in (net, result.model))
+    # What was measured side by side is what the network has in the end; between measured ranks the next one counts.
+    assert 0.5 < after / before <= 0.7 + 1e-9
+    whole = sum(change.before for change in result.changes), sum(change.after for change in result.changes)
+    assert before - after == pytest.approx(whole[0] - whole[1], abs=0.05 * before)
 
 
 def test_host_is_a_setting_like_others():

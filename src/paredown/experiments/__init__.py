@@ -18,6 +18,8 @@ MODULES: dict[str, str] = {
     "structures": "structures",
     "one-dimensional": "one_dimensional",
     "svd": "svd",
+    "model-costs": "model_costs",
+    "realized-speed-up": "realized_speed_up",
 }
 
 

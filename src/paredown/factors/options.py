@@ -17,8 +17,37 @@ _KEPT = 2**20
 #: About how many ranks of one kind are offered to a whole network's budget.
 _LEVELS = 24
 
-#: `price(name of a layer or piece, inputs, outputs, (MACs, parameters), calls)`: what it costs with all its calls.
-Price = Callable[[str, int, int, tuple[int, int], int], float]
+
+@dataclass(frozen=True)
+class Priced:
+    """A layer, or one piece of what takes its place.
+
+    Args:
+        path: Of the layer.
+        kind: Of its factors; empty: the layer as it is.
+        suffix: Of the piece.
+        inputs, outputs: Channels.
+        macs, params: With all calls; the parameters once.
+        calls: How often the layer is called.
+    """
+
+    path: str
+    kind: str
+    suffix: str
+    inputs: int
+    outputs: int
+    macs: int
+    params: int
+    calls: int
+
+    @property
+    def name(self) -> str:
+        """Of the piece in the network."""
+        return f"{self.path}_{self.suffix}" if self.suffix else self.path
+
+
+#: What a piece costs with all its calls.
+Price = Callable[[Priced], float]
 
 
 @dataclass(frozen=True)
@@ -72,7 +101,7 @@ class Candidate:
         _, inputs, outputs = sizes(self.problem)
         alone = [piece_of(self.layer)]
         (costs,) = piece_costs(alone, self._at(alone), inputs, self.use_bias)
-        return self.price(self.path, inputs, outputs, costs, len(self.shapes))
+        return self.price(Priced(self.path, "", "", inputs, outputs, *costs, len(self.shapes)))
 
     def most(self, kind: str) -> int:
         """The rank with which nothing is lost."""
@@ -88,7 +117,7 @@ class Candidate:
             self._positions[kind] = self._at(pieces)
         for piece, costs in zip(pieces, piece_costs(pieces, self._positions[kind], inputs, self.use_bias), strict=True):
             outputs = piece.outputs(inputs)
-            total += self.price(f"{self.path}_{piece.suffix}", inputs, outputs, costs, len(self.shapes))
+            total += self.price(Priced(self.path, kind, piece.suffix, inputs, outputs, *costs, len(self.shapes)))
             inputs = outputs
         return total
 

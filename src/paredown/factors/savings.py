@@ -73,7 +73,7 @@ def _saving(path: str, layer: Any, shapes: list[tuple[int, ...]], energy: float)
     if not kinds:
         return Saving(path, 0, None, None, 0, 0, f"it {reasons['svd']}")
     problem = Problem.plain(LinearLayer(layer))
-    candidate = Candidate(path, problem, shapes, layer.use_bias, lambda name, i, o, costs, calls: costs[0], kinds)
+    candidate = Candidate(path, problem, shapes, layer.use_bias, lambda piece: piece.macs, kinds)
     own = int(candidate.own_cost)
     options = [
         candidate.option(kind, rank) for kind in kinds if (rank := candidate.reaching(kind, 1 - energy)) is not None

@@ -1,6 +1,6 @@
 """A latency table of a network's layers at many widths, measured on this computer: what latency budgets go by."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from paredown.channels import Channels
 from paredown.latency.network import NetworkLatency, file_of, layer_names, predict_latency
 from paredown.latency.operation_table import OperationTable
-from paredown.latency.operations import LOOPS, Operation, operations
+from paredown.latency.operations import DEPTHWISE, LOOPS, Operation, operations
 from paredown.latency_table import LatencyTable, LayerLatency
 from paredown.profiling import Shapes, mac_terms
 
@@ -17,12 +17,12 @@ OUT_LEVELS, IN_LEVELS = 14, 4
 #: Widths step by whole vectors of the kernels.
 _STEP = 8
 
-#: (channels in, channels out) -> the operations of one layer's call at those widths.
-_AtWidths = Callable[[int, int], list[Operation]]
-
 
 def measured_table(
-    model: Any, table: OperationTable | None = None, input_shape: tuple[int, ...] | None = None
+    model: Any,
+    table: OperationTable | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    fixed: Mapping[str, str] | None = None,
 ) -> LatencyTable:
     """Measures what each layer of a network takes at many widths, operation by operation, in LiteRT on this computer.
 
@@ -35,6 +35,7 @@ def measured_table(
         model: A built Keras model.
         table: Times of operations; None: the one in paredown's cache folder, for one thread.
         input_shape: The first input's without the batch, for a network that leaves sizes open.
+        fixed: Layers -> whose numbers of channels will not change, "in", "out" or "both": nothing else is measured.
     Returns:
         LatencyTable, for `PruneChannels(latency=..., latency_table=...)`.
     Raises:
@@ -54,7 +55,7 @@ def measured_table(
     rows, wanted = {}, list(loose)
     for path, own in owned.items():
         sizes = (_size(channels.reads, path), _size(channels.outputs, path))
-        rows[path] = _Row(own, sizes, calls[path])
+        rows[path] = _Row(own, sizes, calls[path], (fixed or {}).get(path, ""))
         wanted += rows[path].operations()
     times = table.times_ms(wanted)
     machine = table.machine
@@ -106,9 +107,10 @@ class _Row:
         own: Its operations, of all its calls.
         sizes: Its channels in and out.
         calls: How often it is called.
+        fixed: "in", "out" or "both" where these widths stay.
     """
 
-    def __init__(self, own: Sequence[Operation], sizes: tuple[int, int], calls: int):
+    def __init__(self, own: Sequence[Operation], sizes: tuple[int, int], calls: int, fixed: str):
         self._own, self._sizes, self._calls = own, sizes, calls
         kernels = [operation for operation in own if operation.kernel is not None]
         chain = bool(kernels) and len(kernels) % calls == 0
@@ -117,10 +119,15 @@ class _Row:
             {id(k): (n % per_call == 0, n % per_call == per_call - 1) for n, k in enumerate(kernels)} if chain else {}
         )
         fits = chain and kernels[0].channels[0] == sizes[0] and kernels[-1].channels[1] == sizes[1]
-        # The number of outputs follows that of inputs in a depthwise convolution.
-        tied = fits and all(k.kind == "DEPTHWISE_CONV_2D" for k in kernels)
-        self.outs = _levels(sizes[1], OUT_LEVELS) if fits else [sizes[1]]
-        self.ins = [sizes[0]] if not fits or tied else _levels(sizes[0], OUT_LEVELS)
+        depthwise = fits and all(k.kind == DEPTHWISE for k in kernels)
+        # A depthwise convolution's outputs follow its inputs, unless its multiplier is what changes.
+        self._tied = depthwise and not fixed
+        self.outs = _levels(sizes[1], OUT_LEVELS) if fits and fixed not in ("out", "both") else [sizes[1]]
+        self.ins = [sizes[0]]
+        if fits and not self._tied and fixed not in ("in", "both"):
+            self.ins = _levels(sizes[0], OUT_LEVELS)
+        if depthwise and fixed == "in":
+            self.outs = list(range(sizes[0], sizes[1] + 1, sizes[0]))
         self._measured_ins = self.ins if len(self.ins) <= IN_LEVELS else _spread(self.ins, IN_LEVELS)
 
     def operations(self) -> list[Operation]:
@@ -141,9 +148,9 @@ class _Row:
         for operation in self._own:
             first, last = self._ends.get(id(operation), (False, True))
             old_in, old_out = operation.channels
-            tied = operation.kind == "DEPTHWISE_CONV_2D" and len(self.ins) == 1
-            share = channels_out / self._sizes[1] if tied or operation.kernel is None else channels_in / self._sizes[0]
-            new_in = channels_in if first and not tied else max(1, round(old_in * share))
+            follows = self._tied or operation.kernel is None
+            share = channels_out / self._sizes[1] if follows else channels_in / self._sizes[0]
+            new_in = channels_in if first and not follows else max(1, round(old_in * share))
             new_out = channels_out if last else max(1, round(old_out * share))
             found.append(operation.resized(new_in, new_out))
         return found

@@ -142,7 +142,10 @@ class Operation:
             else:
                 inputs.append(image(t, channels_in, old_in))
         outputs = tuple(image(t, channels_out, old_out) for t in self.outputs)
-        return dataclasses.replace(self, inputs=tuple(inputs), outputs=outputs)
+        options = self.options
+        if self.kind == DEPTHWISE:
+            options = tuple((k, channels_out // channels_in if k == "depthMultiplier" else v) for k, v in options)
+        return dataclasses.replace(self, inputs=tuple(inputs), outputs=outputs, options=options)
 
     @property
     def channels(self) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,6 +12,7 @@ from paredown.checks import Check
 from paredown.errors import DataError, SettingError
 from paredown.factors import FACTORIZATIONS, Candidate, Option, Problem
 from paredown.factors.options import Price
+from paredown.latency import predict_latency
 from paredown.latency_table import LatencyTable
 from paredown.moments import MOST_ROWS, input_sums
 from paredown.network import Call, Network
@@ -19,8 +21,9 @@ from paredown.profiling import LatencyCount, Shapes, profile
 from paredown.reconstruct import in_memory
 from paredown.transform import Change, Skip, Transform, TransformResult, is_number, is_whole
 from paredown.transforms.chains import equal_to_rounding
-from paredown.transforms.channel_budget import opened, table_identity
+from paredown.transforms.channel_budget import HOST, opened, table_identity
 from paredown.transforms.factor_fitting import Fitting
+from paredown.transforms.factor_latency import host_price
 from paredown.transforms.factor_ranks import RULES, by_budget, by_rule
 from paredown.transforms.factor_sensitivity import measured
 
@@ -58,7 +61,8 @@ class Factorize(Transform):
         layer_macs: Share of each layer's own MACs to keep, in (0, 1).
         macs, params, latency: Share of the whole network's to keep, in (0, 1]: kinds and ranks of all layers at once
             with the least sum of losses.
-        latency_table: A `LatencyTable` or the path of its JSON file, with the factors' names among its layers.
+        latency_table: A `LatencyTable` or the path of its JSON file, with the factors' names among its layers; or
+            "host": layers and factors are measured in LiteRT on this computer, on one thread.
         scope: What is summed for a budget of the whole network. "optimal": each layer's loss. "measured": what a loss
             in the layer costs the network's outputs, measured by factorizing each layer alone; needs data.
         exclude: Names of layers whose weights stay as they are.
@@ -233,22 +237,24 @@ class Factorize(Transform):
             else Problem.plain(linear)
             for path, linear in linears.items()
         }
-        shapes, price = Shapes(network, data.input_shape if data else None), self._price()
+        shapes = Shapes(network, data.input_shape if data else None)
         read: dict[str, list[tuple[int, ...]]] = {}
         for call in network.all_calls():
             if call.path in layers:
                 read.setdefault(call.path, []).append(shapes.of(call.inputs[0]))
-        return [
-            Candidate(path, problems[path], read[path], call.operation.use_bias, price, kinds)
-            for path, (call, kinds) in layers.items()
-        ]
 
-    def _price(self) -> Price:
-        if self.latency is not None:
-            table = opened(self.latency_table, None)
-            return lambda name, inputs, outputs, costs, calls: calls * table.of(name, inputs, outputs)
-        which = 1 if self.params is not None else 0
-        return lambda name, inputs, outputs, costs, calls: costs[which]
+        def candidates(price: Price) -> list[Candidate]:
+            return [
+                Candidate(path, problems[path], read[path], call.operation.use_bias, price, kinds)
+                for path, (call, kinds) in layers.items()
+            ]
+
+        if self.latency is None:
+            return candidates(attrgetter("params" if self.params is not None else "macs"))
+        if self.latency_table == HOST:
+            return candidates(host_price(candidates(attrgetter("macs"))))
+        table = opened(self.latency_table, None)
+        return candidates(lambda piece: piece.calls * table.of(piece.name, piece.inputs, piece.outputs))
 
     def _chosen(
         self,
@@ -292,6 +298,8 @@ class Factorize(Transform):
         if self.params is not None:
             return model.count_params(), self.params
         assert self.latency is not None
+        if self.latency_table == HOST:
+            return predict_latency(model, input_shape=input_shape).ms, self.latency
         channels = Channels(model)
         counted = LatencyCount(channels, _known_to(opened(self.latency_table, None), channels), input_shape)
         return counted(np.ones(channels.count, bool)), self.latency

@@ -1,0 +1,109 @@
+"""model-costs: which networks run slowly in LiteRT, and why? The thesis's first questions, measured.
+
+Each network of `model_costs_nets` is exported in float32 and int8 and measured at one and two threads, its operations
+one by one, and its instructions on Arm where that is set up (`paredown setup arm64`).
+"""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from paredown.data import Data
+from paredown.devices import MODULES, Options, device, measure_on
+from paredown.experiments.experiment import Experiment
+from paredown.experiments.model_costs_nets import NETWORKS
+from paredown.experiments.model_costs_page import page
+from paredown.export import export_litert
+from paredown.latency import OperationLatency, Roofline, roofline
+from paredown.measure import measure_latency
+from paredown.profiling import profile
+
+#: Random images that int8 is calibrated with: ranges that random weights see, which change no time.
+CALIBRATION = 4
+RUNS = 15
+
+
+def cases(quick: bool) -> list[dict]:
+    names = ("MobileNetV3Small",) if quick else tuple(NETWORKS)
+    return [{"network": name, "runs": 2 if quick else RUNS} for name in names]
+
+
+def run(case: dict) -> dict:
+    """One network's costs, and the times of its operations."""
+    model = NETWORKS[case["network"]]()
+    shape = model.input_shape[1:]
+    images = np.random.default_rng(0).random((CALIBRATION, *shape), "float32")
+    with tempfile.TemporaryDirectory() as folder:
+        files = {name: Path(folder) / f"{name}.tflite" for name in ("float32", "int8")}
+        export_litert(model, files["float32"])
+        quantized = export_litert(model, files["int8"], "int8", Data(calibration=images))
+        found = roofline(model, file=files["float32"])
+        costs = profile(model)
+        return {
+            "input": list(shape),
+            "macs": costs.macs,
+            "params": costs.params,
+            "peak_activation_bytes": costs.peak_activation_bytes,
+            **{f"{name}_bytes": path.stat().st_size for name, path in files.items()},
+            **latencies(list(files.values()), case["runs"]),
+            "int8_left": len(quantized.skips),
+            **_instructions(list(files.values())),
+            **_where(found),
+        }
+
+
+def latencies(files: Sequence[Path], runs: int) -> dict:
+    """Milliseconds of a float32 and an int8 file, in turns, and how they compare within a turn."""
+    figures = {}
+    for threads in (1, 2):
+        report = measure_latency(list(files), threads=threads, runs=runs)
+        for name, row in zip(("float32", "int8"), report.rows, strict=True):
+            figures[f"{name}_ms_{threads}"] = row.median_ms
+        figures[f"int8_speedup_{threads}"] = report.rows[1].speedup_median
+    return figures
+
+
+def _instructions(files: Sequence[Path]) -> dict:
+    """Arm instructions of each file; the reason where they cannot be counted here."""
+    counted = instructions(files)
+    if isinstance(counted, str):
+        return {"arm_missing": counted}
+    return {"float32_instructions": counted[0], "int8_instructions": counted[1]}
+
+
+def instructions(files: Sequence[Path]) -> list[int] | str:
+    """How many instructions one inference of each file takes on Arm, or why that is not known."""
+    reason = device("arm64").why_not(Options()) if "arm64" in MODULES else "no device of that name"
+    if reason is not None:
+        return reason
+    (report,) = measure_on("arm64", files)
+    return [int(row.instructions) for row in report.rows]
+
+
+def _where(found: Roofline) -> dict:
+    """Each operation's kind, MACs, bytes and time, the time by what bounds it, and the machine's peaks."""
+    latency = found.latency
+    return {
+        "predicted_ms": latency.ms,
+        "fastest_ms": latency.measured_ms,
+        "peaks": vars(found.peaks),
+        "shares": found.shares(),
+        "operations": [[_kind(row), row.macs, row.bytes, row.ms] for row in latency.operations],
+    }
+
+
+def _kind(row: OperationLatency) -> str:
+    """LiteRT's name; convolutions with a window of 1 apart from the others."""
+    window = row.operation.split(", ")[1].split("×")[1:3] if row.kind == "CONV_2D" else []
+    return f"CONV_2D {'1' if set(window) == {'1'} else 'k'}" if window else row.kind
+
+
+EXPERIMENT = Experiment(
+    name="model-costs",
+    title="Which networks are slow on a phone's runtime, and why?",
+    cases=cases,
+    run=run,
+    page=page,
+)

@@ -1,0 +1,92 @@
+"""realized-speed-up: what becomes of MACs that are removed? Their ratio against that of the measured latency.
+
+Networks with random weights, pruned and factorized to five shares of their MACs, and pruned to five shares of their
+latency as measured on this computer; exported and measured beside the original in LiteRT on this computer, and as
+instructions on Arm where that is set up.
+"""
+
+import tempfile
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from paredown import demo
+from paredown.experiments.experiment import Experiment
+from paredown.experiments.model_costs import instructions
+from paredown.experiments.model_costs_nets import NETWORKS as LARGE
+from paredown.experiments.realized_speed_up_page import page
+from paredown.export import export_litert
+from paredown.measure import measure_latency
+from paredown.profiling import profile
+from paredown.transform import Transform
+from paredown.transforms import Factorize, PruneChannels
+
+#: Name on the page -> builds it.
+NETWORKS: dict[str, Callable[[], Any]] = {
+    "classifier": demo.classifier,
+    **{name: LARGE[name] for name in ("MobileNetV2", "ResNet-34", "ResNet-50")},
+}
+#: Label on the page -> the transform for a share.
+METHODS: dict[str, Callable[[float], Transform]] = {
+    "pruned to MACs": lambda share: PruneChannels("l2_norm", macs=share),
+    "factorized to MACs": lambda share: Factorize(macs=share),
+    "pruned to latency": lambda share: PruneChannels("l2_norm", latency=share, latency_table="host", scope="optimal"),
+}
+SHARES = (0.8, 0.65, 0.5, 0.35, 0.2)
+RUNS = 25
+
+
+def cases(quick: bool) -> list[dict]:
+    if quick:
+        return [_case("classifier", method, 0.5, 5) for method in METHODS]
+    return [_case(network, method, share, RUNS) for network in NETWORKS for method in METHODS for share in SHARES]
+
+
+def _case(network: str, method: str, share: float, runs: int) -> dict:
+    return {"network": network, "method": method, "share": share, "runs": runs}
+
+
+def run(case: dict) -> dict:
+    """The ratios of MACs, latency and Arm instructions of one network made smaller, over the original's."""
+    original, path = _original(case["network"])
+    smaller = METHODS[case["method"]](case["share"])(original).model
+    with tempfile.TemporaryDirectory() as folder:
+        files = [path, Path(folder) / "smaller.tflite"]
+        export_litert(smaller, files[1])
+        report = measure_latency(list(files), threads=1, runs=case["runs"])
+        counted = instructions(files)
+    row = report.rows[1]
+    return {
+        "macs_ratio": profile(smaller).macs / profile(original).macs,
+        "latency_ratio": 1 / row.speedup_median,
+        "latency_ratio_p10": 1 / row.speedup_p90,
+        "latency_ratio_p90": 1 / row.speedup_p10,
+        "original_ms": report.rows[0].median_ms,
+        **({"arm_missing": counted} if isinstance(counted, str) else {"arm_ratio": counted[1] / counted[0]}),
+    }
+
+
+#: The original's file, written once for the cases of a network that follow one another.
+_FOLDERS: list[Any] = []
+
+
+@lru_cache(1)
+def _original(name: str) -> tuple[Any, Path]:
+    keras.utils.set_random_seed(0)
+    model = NETWORKS[name]()
+    _FOLDERS[:] = [tempfile.TemporaryDirectory()]
+    path = Path(_FOLDERS[0].name) / "original.tflite"
+    export_litert(model, path)
+    return model, path
+
+
+EXPERIMENT = Experiment(
+    name="realized-speed-up",
+    title="What becomes of removed MACs?",
+    cases=cases,
+    run=run,
+    page=page,
+)
