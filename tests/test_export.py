@@ -12,9 +12,12 @@ import export_nets
 from paredown.checks import Check, largest_difference
 from paredown.data import Data, Split
 from paredown.errors import CheckError, DataError, ModelError, OutputError, SettingError
-from paredown.export import FORMATS, export_litert, litert, parity, quantization
+from paredown.export import FORMATS, export_litert, layer_of, litert, parity, quantization
 from paredown.export.inspect_types import Wanted
+from paredown.export.plan import Plan
+from paredown.latency.operations import operations
 from paredown.measure import LiteRTRunner, size_bytes, zipped_bytes
+from paredown.network import Network
 from paredown.transform import Skip
 
 ALL_FORMATS = [None, *FORMATS]
@@ -203,7 +206,7 @@ def test_nan_from_the_file_is_an_error(tmp_path):
     export_litert(model, tmp_path / "x.tflite")
     columns = [np.full((2, 8), np.nan, "float32")]
     with pytest.raises(CheckError, match=r"NaN or infinity in output 0 \(quantization='int8'\)"):
-        parity.check((tmp_path / "x.tflite").read_bytes(), "int8", columns, [np.zeros((2, 3))])
+        parity.check((tmp_path / "x.tflite").read_bytes(), Plan("int8"), columns, [np.zeros((2, 3))])
 
 
 @pytest.mark.parametrize(
@@ -273,3 +276,35 @@ def test_backend_without_export(tmp_path, monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(SettingError, match=r"Keras on TensorFlow. Received: backend 'jax'"):
         export_litert(export_nets.make("nested"), tmp_path / "x.tflite")
+
+
+MIXED = [
+    ({"*": "int8", "scores": "float32"}, {"conv": "INT8", "depthwise": "INT8", "hidden": "INT8", "scores": "FLOAT32"}),
+    ({"hidden": "int4"}, {"conv": "FLOAT32", "depthwise": "FLOAT32", "hidden": "INT4", "scores": "FLOAT32"}),
+    ({"*": "float16", "hidden": "dynamic"}, {"conv": "FLOAT16", "hidden": "INT8", "scores": "FLOAT16"}),
+    ({"*": "int8", "hidden": "int4"}, {"conv": "INT8", "hidden": "INT4", "scores": "INT8"}),
+]
+
+
+@pytest.mark.parametrize(("chosen", "types"), MIXED)
+def test_formats_by_layer(chosen, types, tmp_path):
+    model = export_nets.make("conv_net")
+    export = export_litert(model, tmp_path / "net.tflite", chosen, export_nets.data(model))
+    assert export.checks[0].passed
+    assert export.quantization == chosen
+    found = operations((tmp_path / "net.tflite").read_bytes())
+    layers = {call.path: call.operation for call in Network(model).all_calls()}
+    kernels = {layer_of(o.names, layers): o.format for o in found if o.kernel}
+    assert types.items() <= kernels.items()
+    assert not [skip for skip in export.skips if skip.layer in types]
+
+
+def test_wrong_formats_by_layer_are_named(tmp_path):
+    model = export_nets.make("conv_net")
+    with pytest.raises(SettingError, match=r"one of float32, float16.*Received: \{'conv': 'int7'\}"):
+        export_litert(model, tmp_path / "net.tflite", {"conv": "int7"})
+    with pytest.raises(SettingError, match=r"must name layers that .*Received: nowhere\. It has: conv"):
+        export_litert(model, tmp_path / "net.tflite", {"nowhere": "dynamic"})
+    with pytest.raises(SettingError, match="int8 needs calibration inputs"):
+        export_litert(model, tmp_path / "net.tflite", {"conv": "int8"})
+    assert not (tmp_path / "net.tflite").exists()

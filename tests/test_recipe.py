@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from paredown import Factorize, FineTune, PruneChannels, PruneWeights, Recipe, SubstituteConv
 from paredown.criteria import CRITERIA
 from paredown.errors import OutputError, SettingError
-from paredown.recipe import QUANTIZATIONS
+from paredown.export.plan import FLOAT32, NAMES
 from paredown.sparse import METHODS
 from paredown.transforms import TRANSFORMS
 
@@ -45,7 +45,9 @@ tunings = st.builds(
     schedule=st.sampled_from(["constant", "cosine"]),
     keep_zeros=st.booleans(),
 )
-recipes = st.builds(Recipe, st.lists(prunings | sparse | tunings, max_size=4), st.sampled_from(QUANTIZATIONS))
+mixed = st.dictionaries(st.sampled_from(("*", "conv", "block/scores")), st.sampled_from((FLOAT32, *NAMES)), min_size=1)
+quantizations = st.one_of(st.sampled_from((None, *NAMES)), mixed)
+recipes = st.builds(Recipe, st.lists(prunings | sparse | tunings, max_size=4), quantizations)
 
 
 @given(recipes)

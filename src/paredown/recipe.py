@@ -13,11 +13,9 @@ import pydantic
 import yaml
 
 from paredown.errors import SettingError
+from paredown.export.plan import Plan
 from paredown.files import write_text
 from paredown.transform import Transform
-
-#: Number formats of an exported file; None is float32.
-QUANTIZATIONS = (None, "float16", "dynamic", "int8", "int4")
 
 
 @dataclass(frozen=True)
@@ -26,11 +24,12 @@ class Recipe:
 
     Args:
         transforms: The transforms.
-        quantization: Number format of the exported file: None (float32), "float16", "dynamic", "int8" or "int4".
+        quantization: Number format of the exported file: None (float32), "float16", "dynamic", "int8" or "int4"; or
+            formats by layer, `{"*": "int8", "scores": "float32"}`.
     """
 
     transforms: Sequence[Transform] = ()
-    quantization: str | None = None
+    quantization: Any = None
 
     def __post_init__(self):
         object.__setattr__(self, "transforms", tuple(self.transforms))
@@ -40,11 +39,7 @@ class Recipe:
                     f"A recipe holds transforms. Received: {transform!r} (transform {number}). "
                     "Give PruneChannels(sparsity=0.5) and the like."
                 )
-        if self.quantization not in QUANTIZATIONS:
-            raise SettingError(
-                "quantization must be one of float16, dynamic, int8, int4 or null. "
-                f"Received: quantization={self.quantization!r} (export)."
-            )
+        Plan.of(self.quantization)
 
     @staticmethod
     def load(path: str | os.PathLike) -> "Recipe":

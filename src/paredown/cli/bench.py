@@ -17,6 +17,9 @@ def bench(
     device: Annotated[str, typer.Option(help=f"Where to run them: {', '.join(MODULES)}.")] = "host",
     runs: Annotated[int, typer.Option(min=1, help="Timings per file.")] = 50,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for a device that gives no sign.")] = 600,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port that a phone opens; 0: any free one.")] = 0,
+    https: Annotated[bool, typer.Option("--https", help="Serve phones over HTTPS, for more threads.")] = False,
+    phones: Annotated[int, typer.Option(min=1, help="Phones to wait for.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Measures the latency of .tflite files, interleaved."""
@@ -26,7 +29,7 @@ def bench(
     start.choose_backend()
     from paredown.cli import display
 
-    options = Options(threads=threads, runs=runs, timeout_s=timeout)
+    options = Options(threads, runs, timeout, port, https, phones)
     with display.working(json=as_json):
         found = measure_on(chosen.name, files, options)
     if as_json:

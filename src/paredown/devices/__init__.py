@@ -15,6 +15,7 @@ from paredown.errors import DeviceError, SettingError
 #: Name -> module of this package that ends in DEVICE.
 MODULES: dict[str, str] = {
     "host": "host",
+    "browser": "browser",
     "arm64": "arm64",
     "android": "android",
 }

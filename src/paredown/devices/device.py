@@ -1,9 +1,14 @@
 """What a device is: a place where .tflite files can be run and measured."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)
@@ -17,6 +22,7 @@ class Options:
         port: TCP port to serve on; 0: any free one.
         https: Serve over HTTPS with a certificate of our own, which a browser must be told to trust.
         phones: Browsers to wait for.
+        tell: Takes a line that a person must read while it goes on, such as the address to open.
     """
 
     threads: int = 1
@@ -25,6 +31,7 @@ class Options:
     port: int = 0
     https: bool = False
     phones: int = 1
+    tell: Callable[[str], None] = _tell
 
 
 class Report(Protocol):

@@ -1,7 +1,7 @@
 """Looks at the type of every tensor of a .tflite file: the quantizer leaves out silently what it cannot treat."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,14 +31,15 @@ class Wanted:
     kept: Mapping[str, str] = field(default_factory=dict)
 
 
-def stayed_behind(content: bytes, quantization: str, wanted: Wanted, network: Network) -> tuple[Skip, ...]:
+def stayed_behind(
+    content: bytes, network: Network, wanted_of: Callable[[str], tuple[str, Wanted | None]]
+) -> tuple[Skip, ...]:
     """One Skip per layer and operation whose weights or activations have another type than the format's.
 
     Args:
         content: The quantized .tflite file.
-        quantization: The format's name.
-        wanted: The format's types.
         network: What the file was made from: operations are named by its layers, by their tensor where none fits.
+        wanted_of: A layer's path -> the format's name, and its types; None for float32.
     """
     from ai_edge_litert.tools import flatbuffer_utils
 
@@ -49,12 +50,30 @@ def stayed_behind(content: bytes, quantization: str, wanted: Wanted, network: Ne
     for graph in model.subgraphs:
         view = _Graph(model, graph)
         for operation, name in view.operations():
-            reason = _reason(view, operation, name, quantization, wanted)
+            names = view.names(operation)
+            layer = layer_of(names, layers) or last.get(int(operation.outputs[0]), names[-1])
+            quantization, wanted = wanted_of(layer)
+            reason = _reason(view, operation, name, quantization, wanted) if wanted else None
             if reason:
-                names = view.names(operation)
-                layer = layer_of(names, layers) or last.get(int(operation.outputs[0]), names[-1])
                 skips[Skip(layer, reason)] = None
     return tuple(skips)
+
+
+def outputs_of_layers(content: bytes, network: Network) -> dict[str, list[list[str]]]:
+    """Layer -> for each of its operations the names of the tensors that it gives."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    layers = {call.path: call.operation for call in network.all_calls()}
+    last = _last_layers(network, model.subgraphs[0])
+    found: dict[str, list[list[str]]] = {}
+    for operation in model.subgraphs[0].operators:
+        names = _Graph(model, model.subgraphs[0]).names(operation)
+        layer = layer_of(names, layers) or last.get(int(operation.outputs[0]))
+        made = [model.subgraphs[0].tensors[int(i)].name.decode() for i in operation.outputs]
+        if layer is not None:
+            found.setdefault(layer, []).append(made)
+    return found
 
 
 def _last_layers(network: Network, graph: Any) -> dict[int, str]:

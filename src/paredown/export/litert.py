@@ -10,6 +10,7 @@ from paredown.checks import Check
 from paredown.errors import OutputError, SettingError
 from paredown.export import parity, samples
 from paredown.export.convert import convert
+from paredown.export.plan import Plan
 from paredown.export.quantization import quantize, require
 from paredown.files import replacing
 from paredown.measure.size import deflated_bytes
@@ -26,7 +27,7 @@ class Export:
 
     Args:
         path: The file.
-        quantization: Its format; None is float32.
+        quantization: Its format, or formats by layer; None is float32.
         size_bytes: Of the file.
         zipped_bytes: Of the file after deflate at level 9.
         checks: The equality with the Keras network, with its figure.
@@ -34,7 +35,7 @@ class Export:
     """
 
     path: Path
-    quantization: str | None
+    quantization: Any
     size_bytes: int
     zipped_bytes: int
     checks: tuple[Check, ...]
@@ -50,7 +51,7 @@ class Export:
 
 
 def export_litert(
-    model: Any, path: str | os.PathLike, quantization: str | None = None, data: Any = None, sparse: bool = False
+    model: Any, path: str | os.PathLike, quantization: Any = None, data: Any = None, sparse: bool = False
 ) -> Export:
     """Writes a Keras network as a .tflite file of batch 1 and checks it against the network.
 
@@ -62,7 +63,8 @@ def export_litert(
         path: Where to write; its folder must exist. Written aside first, so the name never holds half a file.
         quantization: None (float32), "float16" (weights), "dynamic" (int8 weights, activations quantized while
             running, depthwise convolutions left in float32), "int8" (weights and activations; needs `data`), "int4"
-            (fully-connected weights in int4, the others in int8).
+            (fully-connected weights in int4, the others in int8); or formats by layer, `{"*": "int8", "scores":
+            "float32"}`, "*" being all that are not named.
         data: A `Data`; its calibration inputs give int8 its ranges, the check its inputs, and a network of free
             height and width its size.
         sparse: Store kernels of which about a third or more is zero (see `PruneWeights`) without their zeros: a
@@ -78,22 +80,22 @@ def export_litert(
         OutputError: If `path` cannot be written.
         CheckError: If the float32 file does not equal the network, or a file gives NaN.
     """
-    require(quantization, data)
-    _only_float(sparse, quantization)
+    plan = require(quantization, data)
+    _only_float(sparse, plan)
     path = _writable(Path(path))
     network = Network(model)
     check_model(model)
     sizes = samples.shapes(network, data)
     inputs = samples.trial_inputs(network, data, sizes)
-    with task(f"Export {quantization or 'float32'}", total=None) as advance:
+    with task(f"Export {plan}", total=None) as advance:
         reference = parity.keras_outputs(network, inputs)
         content = convert(network, sizes, sparse)
         skips: tuple[Skip, ...] = ()
-        if quantization is not None:
+        if plan.formats:
             # The float file first: what is wrong there is not the quantization's doing.
-            parity.check(content, None, inputs, reference)
-            content, skips = quantize(content, quantization, network, data)
-        checked = parity.check(content, quantization, inputs, reference)
+            parity.check(content, Plan(), inputs, reference)
+            content, skips = quantize(content, plan, network, data)
+        checked = parity.check(content, plan, inputs, reference)
         with replacing(path) as aside:
             aside.write_bytes(content)
         advance(1)
@@ -115,11 +117,11 @@ def float_content(model: Any, input_shape: tuple[int, ...] | None = None) -> byt
     return convert(network, [shapes.of(tensor)[1:] for tensor in network.inputs])
 
 
-def _only_float(sparse: bool, quantization: str | None) -> None:
-    if sparse and quantization is not None:
+def _only_float(sparse: bool, plan: Plan) -> None:
+    if sparse and plan.formats:
         raise SettingError(
             "sparse storage is for float32: quantized files with it do not load, or silently compute wrong numbers. "
-            f"Received: sparse=True with quantization={quantization!r}. Leave one of them out."
+            f"Received: sparse=True with quantization={str(plan)!r}. Leave one of them out."
         )
 
 

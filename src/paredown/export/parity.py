@@ -16,6 +16,7 @@ import numpy as np
 
 from paredown.checks import Check, largest_difference
 from paredown.errors import CheckError, ModelError
+from paredown.export.plan import Plan
 from paredown.measure.litert_runner import LiteRTRunner
 from paredown.network import Network
 
@@ -43,12 +44,12 @@ def keras_outputs(network: Network, columns: Sequence[np.ndarray]) -> list[np.nd
     return arrays
 
 
-def check(content: bytes, quantization: str | None, columns: Sequence[Any], reference: Sequence[np.ndarray]) -> Check:
+def check(content: bytes, plan: Plan, columns: Sequence[Any], reference: Sequence[np.ndarray]) -> Check:
     """Runs the file on the inputs that gave `reference` and compares.
 
     Args:
         content: The .tflite file.
-        quantization: Its format, None for float32.
+        plan: Its formats; of several the most tolerant one's tolerance holds.
         columns: One array (n, ...) per input.
         reference: The Keras network's outputs.
     Raises:
@@ -58,16 +59,17 @@ def check(content: bytes, quantization: str | None, columns: Sequence[Any], refe
     try:
         outputs = LiteRTRunner(content).run(tuple(columns))
     except ModelError as error:
-        raise ModelError(f"{error} (quantization={quantization!r}; another one may do.)") from error
+        raise ModelError(f"{error} (quantization={str(plan)!r}; another one may do.)") from error
     wrong = [i for i, output in enumerate(outputs) if not np.isfinite(output).all()]
     if wrong:
         raise CheckError(
             f"The exported network must give finite numbers. Received: NaN or infinity in output {wrong[0]} "
-            f"(quantization={quantization!r}), where Keras gives none. Choose another quantization."
+            f"(quantization={str(plan)!r}), where Keras gives none. Choose another quantization."
         )
-    if quantization is not None:
+    if plan.formats:
         value = root_mean_square_difference(reference, outputs)
-        return Check(f"litert {quantization} near keras, root mean square", value, TOLERANCES[quantization])
+        tolerance = max(TOLERANCES[name] for name in plan.formats)
+        return Check(f"litert {plan} near keras, root mean square", value, tolerance)
     result = Check("litert equals keras", largest_difference(reference, outputs), FLOAT32_TOLERANCE)
     if not result.passed:
         raise CheckError(

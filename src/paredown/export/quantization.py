@@ -3,6 +3,7 @@
 To add a format: one function that fills the quantizer's recipe, one row in FORMATS, one tolerance in parity.py.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 from paredown.errors import ModelError, ParedownError, SettingError
 from paredown.export.convert import SIGNATURE
 from paredown.export.float_outputs import with_float_outputs
-from paredown.export.inspect_types import Wanted, stayed_behind
+from paredown.export.inspect_types import Wanted, outputs_of_layers, stayed_behind
+from paredown.export.plan import FLOAT32, Plan
 from paredown.export.samples import first_rows
 from paredown.measure.quiet import one_line, quiet
 from paredown.network import Network
@@ -26,24 +28,26 @@ _NO_DYNAMIC_DEPTHWISE = "dynamic-range depthwise convolutions are slower than fl
 _NO_INT4_CONVOLUTION = "int4 convolutions are slower than float32 in LiteRT"
 
 
-def _float16(quantizer: Any) -> None:
-    quantizer.add_weight_only_config(".*", "*", num_bits=16, algorithm_key="float_casting")
+def _float16(quantizer: Any, scope: str) -> None:
+    quantizer.add_weight_only_config(scope, "*", num_bits=16, algorithm_key="float_casting")
 
 
-def _dynamic(quantizer: Any) -> None:
+def _dynamic(quantizer: Any, scope: str) -> None:
     for operation in _DYNAMIC:
-        quantizer.add_dynamic_config(".*", _operation(operation), num_bits=8)
+        quantizer.add_dynamic_config(scope, _operation(operation), num_bits=8)
 
 
-def _int4(quantizer: Any) -> None:
+def _int4(quantizer: Any, scope: str) -> None:
     for operation in _DYNAMIC:
-        quantizer.add_dynamic_config(".*", _operation(operation), num_bits=4 if operation == "FULLY_CONNECTED" else 8)
+        quantizer.add_dynamic_config(scope, _operation(operation), num_bits=4 if operation == "FULLY_CONNECTED" else 8)
 
 
-def _int8(quantizer: Any) -> None:
-    quantizer.add_static_config(".*", _operation("*"), activation_num_bits=8, weight_num_bits=8)
-    # Inputs stay as they are; `with_float_outputs` sees to the outputs.
-    quantizer.update_quantization_recipe(".*", _operation("INPUT"), None, "no_quantize")
+def _int8(quantizer: Any, scope: str) -> None:
+    quantizer.add_static_config(scope, _operation("*"), activation_num_bits=8, weight_num_bits=8)
+
+
+def _float32(quantizer: Any, scope: str) -> None:
+    quantizer.update_quantization_recipe(scope, _operation("*"), None, "no_quantize")
 
 
 @dataclass(frozen=True)
@@ -51,11 +55,12 @@ class Format:
     """A row of FORMATS.
 
     Args:
-        configure: Fills the recipe of an ai-edge-quantizer `Quantizer`.
+        configure: `configure(quantizer, scope)` fills the recipe of an ai-edge-quantizer `Quantizer` for operations
+            whose outputs' names the regular expression `scope` finds.
         wanted: The types that weights and activations have afterwards.
     """
 
-    configure: Callable[[Any], None]
+    configure: Callable[[Any, str], None]
     wanted: Wanted
 
 
@@ -77,38 +82,35 @@ FORMATS = {
 }
 
 
-def require(quantization: str | None, data: Any) -> None:
-    """Raises SettingError where `quantization` is unknown or lacks the data that it needs."""
-    if quantization is not None and quantization not in FORMATS:
-        raise SettingError(
-            f"quantization must be None or one of {', '.join(FORMATS)}. Received: quantization={quantization!r}. "
-            "Use int8 for speed, dynamic where there are no calibration inputs."
-        )
-    if quantization == "int8" and data is None:
+def require(quantization: Any, data: Any) -> Plan:
+    """The plan of a setting; raises SettingError where it is unknown or lacks the data that it needs."""
+    plan = Plan.of(quantization)
+    if "int8" in plan.formats and data is None:
         raise SettingError(
             "int8 needs calibration inputs, which set the range of every activation. Received: data=None. "
             "Give data= (a few dozen real inputs suffice), or use dynamic."
         )
+    return plan
 
 
-def quantize(content: bytes, quantization: str, network: Network, data: Any) -> tuple[bytes, tuple[Skip, ...]]:
-    """A float .tflite file in another number format.
+def quantize(content: bytes, plan: Plan, network: Network, data: Any) -> tuple[bytes, tuple[Skip, ...]]:
+    """A float .tflite file in other number formats.
 
     Args:
         content: The file, with the signature that `convert` gives it.
-        quantization: A key of FORMATS.
+        plan: The formats of its layers.
         network: What the file was made from; gives skips their layers' names.
         data: For int8, a `Data`.
     Returns:
         The new file, and one Skip per layer and operation that stayed in another format.
     Raises:
+        SettingError: If the plan names a layer that the file has no operation of.
         ModelError: If the quantizer cannot treat the network.
     """
     from ai_edge_quantizer import quantizer as quantizers
 
-    chosen = FORMATS[quantization]
     quantizer = quantizers.Quantizer(bytearray(content))
-    chosen.configure(quantizer)
+    _fill(quantizer, plan, content, network)
     try:
         ranges = _calibrate(content, quantizer, network, data) if quantizer.need_calibration else None
         with quiet():
@@ -119,10 +121,32 @@ def quantize(content: bytes, quantization: str, network: Network, data: Any) -> 
     except Exception as error:
         raise ModelError(
             f"The network must be one that ai-edge-quantizer can treat. Received: {network.model.name!r} with "
-            f"quantization={quantization!r}: {one_line(error)}. Use another quantization."
+            f"quantization={str(plan)!r}: {one_line(error)}. Use another quantization."
         ) from error
     quantized = with_float_outputs(bytes(result.quantized_model or b""))
-    return quantized, stayed_behind(quantized, quantization, chosen.wanted, network)
+    wanted = {name: row.wanted for name, row in FORMATS.items()}
+    return quantized, stayed_behind(
+        quantized, network, lambda path: (plan.of_layer(path), wanted.get(plan.of_layer(path)))
+    )
+
+
+def _fill(quantizer: Any, plan: Plan, content: bytes, network: Network) -> None:
+    """The quantizer's recipe: of what fits an operation the last counts."""
+    configure = {FLOAT32: _float32, **{name: row.configure for name, row in FORMATS.items()}}
+    configure[plan.others](quantizer, ".*")
+    made = outputs_of_layers(content, network) if plan.layers else {}
+    missing = [layer for layer in plan.layers if layer not in made]
+    if missing:
+        raise SettingError(
+            f"quantization must name layers that the file has operations of. Received: {', '.join(missing)}. "
+            f"It has: {', '.join(list(made)[:8])}{', …' if len(made) > 8 else ''}."
+        )
+    for layer, name in plan.layers.items():
+        for names in made[layer]:
+            # How the quantizer writes an operation's scope.
+            configure[name](quantizer, f"^{re.escape(';'.join(names) + ';')}$")
+    # Inputs stay as they are; `with_float_outputs` sees to the outputs.
+    quantizer.update_quantization_recipe(".*", _operation("INPUT"), None, "no_quantize")
 
 
 def _calibrate(content: bytes, quantizer: Any, network: Network, data: Any) -> dict:

@@ -36,12 +36,17 @@ def _undone(record: dict) -> list[Notice]:
     """Steps and quantization that were taken back, since they made the network slower."""
     steps = [(f"{step['index']} {step['name']}", step["undone"]) for step in record["steps"] if step.get("undone")]
     quantized = record["export"].get("undone")
+    if quantized:
+        steps.append((f"Quantization ({quantized['quantization']})", quantized))
     return [
         Notice(
             f"{label} was undone: it made the network {formats.factor(1 / slower['speedup'])} slower",
             f"{formats.ms(slower['before_ms'])} would have become {formats.ms(slower['after_ms'])}.",
         )
-        for label, slower in [*steps, *([(quantized["quantization"], quantized)] if quantized else [])]
+        for label, slower in [
+            *steps,
+            *([(f"Quantization ({quantized['quantization']})", quantized)] if quantized else []),
+        ]
     ]
 
 
