@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 
+import export_nets
 from paredown import devices, export_litert
 from paredown.cli.main import run
 from paredown.devices import Options, measure_on
@@ -61,6 +62,12 @@ def test_counts_repeat_to_the_digit_wherever_the_file_is(counted, tmp_path):
 def test_outputs_are_this_computers(counted):
     assert all(row.difference < 1e-5 for row in counted[0].rows)
     assert len(counted[0].notes) == 1
+
+
+@ready
+def test_outputs_keep_their_order(tmp_path):
+    export_litert(export_nets.two_outputs(), tmp_path / "two.tflite")
+    assert count([tmp_path / "two.tflite"]).rows[0].difference < 1e-5
 
 
 @ready

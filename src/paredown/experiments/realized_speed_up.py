@@ -1,8 +1,8 @@
 """realized-speed-up: what becomes of MACs that are removed? Their ratio against that of the measured latency.
 
 Networks with random weights, pruned and factorized to five shares of their MACs, and pruned to five shares of their
-latency as measured on this computer; exported and measured beside the original in LiteRT on this computer, and as
-instructions on Arm where that is set up.
+latency as measured on this computer; exported and measured beside the original in LiteRT on this computer, in its
+Chromium, and as instructions on Arm, as far as these are installed.
 """
 
 import tempfile
@@ -14,7 +14,9 @@ from typing import Any
 import keras
 
 from paredown import demo
+from paredown.devices.browser.report import BrowserReport
 from paredown.experiments.experiment import Experiment
+from paredown.experiments.headless import in_browser
 from paredown.experiments.model_costs import instructions
 from paredown.experiments.model_costs_nets import NETWORKS as LARGE
 from paredown.experiments.realized_speed_up_page import page
@@ -41,12 +43,12 @@ RUNS = 25
 
 def cases(quick: bool) -> list[dict]:
     if quick:
-        return [_case("classifier", method, 0.5, 5) for method in METHODS]
-    return [_case(network, method, share, RUNS) for network in NETWORKS for method in METHODS for share in SHARES]
+        return [_case("classifier", method, 0.5, 5, False) for method in METHODS]
+    return [_case(network, method, share, RUNS, True) for network in NETWORKS for method in METHODS for share in SHARES]
 
 
-def _case(network: str, method: str, share: float, runs: int) -> dict:
-    return {"network": network, "method": method, "share": share, "runs": runs}
+def _case(network: str, method: str, share: float, runs: int, browser: bool) -> dict:
+    return {"network": network, "method": method, "share": share, "runs": runs, "browser": browser}
 
 
 def run(case: dict) -> dict:
@@ -58,6 +60,7 @@ def run(case: dict) -> dict:
         export_litert(smaller, files[1])
         report = measure_latency(list(files), threads=1, runs=case["runs"])
         counted = instructions(files)
+        page_report = in_browser(files, case["runs"]) if case["browser"] else "the quick form leaves it out"
     row = report.rows[1]
     return {
         "macs_ratio": profile(smaller).macs / profile(original).macs,
@@ -66,6 +69,15 @@ def run(case: dict) -> dict:
         "latency_ratio_p90": 1 / row.speedup_p10,
         "original_ms": report.rows[0].median_ms,
         **({"arm_missing": counted} if isinstance(counted, str) else {"arm_ratio": counted[1] / counted[0]}),
+        **({"browser_missing": page_report} if isinstance(page_report, str) else _browser(page_report)),
+    }
+
+
+def _browser(report: BrowserReport) -> dict:
+    return {
+        "browser_ratio": 1 / report.rows[1].speedup_median,
+        "browser_ms": report.rows[0].median_ms,
+        "browser_runtime": report.runtime,
     }
 
 

@@ -16,7 +16,7 @@ def page(rows: list[dict], folder: Path) -> str:
         '(*to latency*: `PruneChannels(latency=..., latency_table="host", scope="optimal")`); factorized without data, '
         "ranks for all layers at once. Ratios say what is left: 0.5 is half. Latency is LiteRT, float32, one thread, "
         f"the median over {rows[0]['runs']} turns of the smaller network's time over the original's in the same turn "
-        "(p10 to p90 in brackets)." + _arm(rows)
+        "(p10 to p90 in brackets)." + _browser(rows) + _arm(rows)
     ]
     for (network,), group in grouped(rows, "network").items():
         cells = [
@@ -25,20 +25,27 @@ def page(rows: list[dict], folder: Path) -> str:
                 f"{row['share']:g}",
                 f"{row['macs_ratio']:.2f}",
                 f"{row['latency_ratio']:.2f} ({row['latency_ratio_p10']:.2f} to {row['latency_ratio_p90']:.2f})",
-                f"{row['arm_ratio']:.2f}" if "arm_ratio" in row else formats.ABSENT,
+                *(f"{row[key]:.2f}" if key in row else formats.ABSENT for key in ("browser_ratio", "arm_ratio")),
             )
             for row in group
         ]
         sections.append(f"## {network} ({group[0]['original_ms']:.2f} ms)")
-        sections.append(table(("method", "asked for", "MACs left", "latency left", "Arm instructions left"), cells))
+        sections.append(table(("method", "asked for", "MACs left", "latency left", "browser", "Arm"), cells))
     return "\n\n".join([*sections, *_summary(rows), _picture(rows, folder)])
+
+
+def _browser(rows: list[dict]) -> str:
+    missing = [row["browser_missing"] for row in rows if "browser_missing" in row]
+    if missing:
+        return f" The browser was not measured: {missing[0]}"
+    return f" *Browser* is the same ratio in a browser on this computer, one thread ({rows[0]['browser_runtime']})."
 
 
 def _arm(rows: list[dict]) -> str:
     missing = [row["arm_missing"] for row in rows if "arm_missing" in row]
     if missing:
         return f" Arm instructions were not counted: {missing[0]}"
-    return " Arm instructions are counted in the aarch64 kernels under emulation (Cortex-A76); they are not time."
+    return " *Arm* is the ratio of instructions in the aarch64 kernels, counted under emulation (Cortex-A76): no time."
 
 
 def _summary(rows: list[dict]) -> list[str]:
