@@ -58,16 +58,18 @@ def _costs(rows: list[dict]) -> str:
 
 
 def _arm(rows: list[dict]) -> str:
-    missing = sorted({row["arm_missing"] for row in rows if "arm_missing" in row})
-    if missing:
-        return f"Arm instructions were not counted for all: {missing[0]}"
+    missing = dict.fromkeys(row["arm_missing"] for row in rows if "arm_missing" in row)
     known = [row for row in rows if row.get("float32_instructions")]
-    rho = _rank(known, "float32_instructions", "float32_ms_1")
-    return (
-        "Arm instructions are those of one inference in the aarch64 kernels under emulation (Cortex-A76). They repeat "
-        "to the digit, and they are not time: an instruction that waits for memory counts like one that does not. Over "
-        f"the networks their rank correlation with the time here is {rho:.2f}."
-    )
+    said = [f"Arm instructions that are not there were not counted: {reason}." for reason in missing]
+    if known:
+        said.insert(
+            0,
+            "Arm instructions are those of one inference in the aarch64 kernels under emulation (Cortex-A76). They "
+            "repeat to the digit, and they are not time: one that waits for memory counts like one that does "
+            "not. Over the networks their rank correlation with the time here is "
+            f"{_rank(known, 'float32_instructions', 'float32_ms_1'):.2f}.",
+        )
+    return " ".join(said)
 
 
 def _why(rows: list[dict]) -> list[str]:
