@@ -133,6 +133,16 @@ def _kept(channels, removed):
     return keep
 
 
+def test_widths_of_layers_that_are_reshaped_can_be_measured(tmp_path):
+    image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(16, 3, padding="same", name="plain")(image)
+    x = layers.Conv1D(8, 3, activation="relu", name="sequence")(layers.Reshape((64, 16))(x))
+    model = keras.Model(image, layers.Dense(4)(layers.GlobalMaxPooling1D()(x)))
+    found = measured_table(model, OperationTable(tmp_path / "latency.sqlite"))
+    assert found.layers["plain"].channels_out[-1] == 16
+    assert len(found.layers["sequence"].channels_out) == 8
+
+
 def test_a_budget_of_measured_latency_is_kept(invented, net, monkeypatch, tmp_path):
     table, _ = invented
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -19,6 +19,8 @@ import numpy as np
 #: Operations that multiply by a kernel [outputs, …, inputs]; a depthwise one has [1, …, outputs].
 KERNEL_OUT_FIRST = ("CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 DEPTHWISE = "DEPTHWISE_CONV_2D"
+#: Operations without a kernel whose one constant is the shape of what they give.
+_TOLD_SHAPE = ("RESHAPE", "BROADCAST_TO")
 #: Operations that run other graphs of the file: they cannot stand alone.
 LOOPS = ("WHILE", "IF", "CALL_ONCE", "CALL")
 BITS = {"FLOAT32": 32, "INT32": 32, "FLOAT16": 16, "INT16": 16, "INT8": 8, "UINT8": 8, "BOOL": 8, "INT64": 64}
@@ -127,7 +129,7 @@ class Operation:
             return dataclasses.replace(t, shape=(*t.shape[:-1], size))
 
         if self.kernel is None:
-            inputs = tuple(image(t, channels_out, old_out) for t in self.inputs)
+            inputs = tuple(self._told(t, channels_out) or image(t, channels_out, old_out) for t in self.inputs)
             outputs = tuple(image(t, channels_out, old_out) for t in self.outputs)
             return dataclasses.replace(self, inputs=inputs, outputs=outputs)
         inputs = []
@@ -152,6 +154,12 @@ class Operation:
         """Of the activation that it reads first and of what it gives."""
         image = next(t for t in self.inputs if t and t.role == "activation")
         return (*image.shape, 1)[-1] if not image.shape else image.shape[-1], self.outputs[0].shape[-1]
+
+    def _told(self, tensor: Tensor | None, channels: int) -> Tensor | None:
+        """The constant that says the output's shape, for so many channels; None where the tensor is none."""
+        if self.kind not in _TOLD_SHAPE or tensor is None or tensor.role != "constant":
+            return None
+        return dataclasses.replace(tensor, values=(*tensor.values[:-1], channels)) if tensor.values else None
 
     def _resized_kernel(self, kernel: Tensor, channels_in: int, channels_out: int) -> Tensor:
         if self.kind == DEPTHWISE:
