@@ -143,6 +143,16 @@ def test_widths_of_layers_that_are_reshaped_can_be_measured(tmp_path):
     assert len(found.layers["sequence"].channels_out) == 8
 
 
+def test_grouped_convolutions_are_measured_at_multiples_of_their_groups(tmp_path):
+    image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(24, 3, name="plain")(image)
+    x = layers.Conv2D(12, 3, groups=4, activation="relu", name="grouped")(x)
+    model = keras.Model(image, layers.Dense(4)(layers.GlobalMaxPooling2D()(x)))
+    row = measured_table(model, OperationTable(tmp_path / "latency.sqlite")).layers["grouped"]
+    assert row.channels_out == (4, 8, 12)
+    assert all(width % 4 == 0 for width in row.channels_in) and row.channels_in[-1] == 24
+
+
 def test_a_budget_of_measured_latency_is_kept(invented, net, monkeypatch, tmp_path):
     table, _ = invented
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -1,5 +1,6 @@
 """A latency table of a network's layers at many widths, measured on this computer: what latency budgets go by."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -123,9 +124,11 @@ class _Row:
         # A depthwise convolution's outputs follow its inputs, unless its multiplier is what changes.
         self._tied = depthwise and not fixed
         self.outs = _levels(sizes[1], OUT_LEVELS) if fits and fixed not in ("out", "both") else [sizes[1]]
+        groups = math.lcm(*(k.groups for k in kernels))
+        self.outs = [width for width in self.outs if width % groups == 0]
         self.ins = [sizes[0]]
         if fits and not self._tied and fixed not in ("in", "both"):
-            self.ins = _levels(sizes[0], OUT_LEVELS)
+            self.ins = [width for width in _levels(sizes[0], OUT_LEVELS) if width % groups == 0]
         if depthwise and fixed == "in":
             self.outs = list(range(sizes[0], sizes[1] + 1, sizes[0]))
         self._measured_ins = self.ins if len(self.ins) <= IN_LEVELS else _spread(self.ins, IN_LEVELS)

@@ -161,11 +161,15 @@ class Operation:
             return None
         return dataclasses.replace(tensor, values=(*tensor.values[:-1], channels)) if tensor.values else None
 
+    @property
+    def groups(self) -> int:
+        """Groups of channels that do not meet in its kernel; 1 where all do, or where each is its own."""
+        return self.channels[0] // self.kernel.shape[-1] if self.kernel and self.kind == "CONV_2D" else 1
+
     def _resized_kernel(self, kernel: Tensor, channels_in: int, channels_out: int) -> Tensor:
         if self.kind == DEPTHWISE:
             return _sized(kernel, len(kernel.shape) - 1, channels_out)
-        groups = 1 if self.kind != "CONV_2D" else self.channels[0] // kernel.shape[-1]
-        return _sized(_sized(kernel, 0, channels_out), len(kernel.shape) - 1, max(1, channels_in // groups))
+        return _sized(_sized(kernel, 0, channels_out), len(kernel.shape) - 1, max(1, channels_in // self.groups))
 
     def __str__(self) -> str:
         shapes = ["×".join(map(str, t.shape)) for t in self.inputs if t and t.role != "constant" and len(t.shape) > 1]
