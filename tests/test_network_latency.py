@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -175,6 +176,15 @@ def test_factors_keep_a_budget_of_measured_latency(net, kinds):
     assert 0.5 < after / before <= 0.7 + 1e-9
     whole = sum(change.before for change in result.changes), sum(change.after for change in result.changes)
     assert before - after == pytest.approx(whole[0] - whole[1], abs=0.05 * before)
+
+
+def test_nothing_to_factorize_is_said_and_tables_are_checked(net):
+    chosen = Factorize(latency=0.5, latency_table="host", exclude=tuple(Channels(net).outputs))
+    with pytest.raises(SettingError, match="budget must be one that can be reached"):
+        chosen(net)
+    with pytest.raises(SettingError, match="Received: latency_table=5"):
+        Factorize(latency=0.5, latency_table=5)
+    assert Factorize(latency=0.5, latency_table=Path("t.json")).settings()["latency_table"] == "t.json"
 
 
 def test_host_is_a_setting_like_others():
