@@ -218,6 +218,13 @@ def test_what_bounds_a_layer(macs, moved, ms, bound, reached):
     assert found.advice
 
 
+def test_a_loop_that_is_left_no_time_is_bound_by_overhead():
+    rows = tuple(OperationLatency(kind, kind, "", "FLOAT32", ms, 0, 4) for kind, ms in (("WHILE", 0.0), ("ADD", 1.0)))
+    whole = NetworkLatency(1.0, rows, "device", "runtime", 1, 0.0, 0)
+    found = {one.layer: one for one in bounds(whole, Peaks(1e9, 1e9, 1e-3))}
+    assert (found["WHILE"].share, found["WHILE"].bound, found["WHILE"].reached) == (0.0, "overhead", 1.0)
+
+
 def test_a_loop_gets_what_the_others_leave(tmp_path, monkeypatch):
     model = keras.Sequential([keras.Input((6, 4)), layers.LSTM(5, name="loop"), layers.Dense(3)])
     table = OperationTable(tmp_path / "t.sqlite")
