@@ -276,3 +276,28 @@ def test_operations_know_their_files_tensors(net):
     made = [i for operation in found for i in operation.writes]
     assert len(made) == len(set(made))
     assert all(i in made for operation in found[1:] for i in operation.reads[:1])
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    table = OperationTable()
+    found = predict_latency(export_nets.make("nested"), table)
+    assert found.ms > 0
+    assert not str(table.path).startswith(str(tmp_path))
+
+
+def test_an_operation_that_cannot_run_is_named(tmp_path):
+    model = keras.Sequential([keras.Input((3,), dtype="int32"), layers.Embedding(1, 4), layers.Dense(2)])
+    with pytest.raises(ModelError, match=r"able to run an operation to time it\. Received: .*out of range"):
+        predict_latency(model, OperationTable(tmp_path / "t.sqlite"))
+
+
+def test_a_layer_without_a_kernel_of_its_own_stands_at_its_width(invented):
+    table, _ = invented
+    image = keras.Input((8, 12))
+    x = layers.MultiHeadAttention(2, 6, name="attention")(image, image)
+    model = keras.Model(image, layers.Dense(4, name="scores")(x))
+    found = measured_table(model, table)
+    whole = sum(max(max(row.ms)) for row in found.layers.values()) + found.fixed_ms
+    assert whole == pytest.approx(predict_latency(model, table).ms, rel=1e-6)

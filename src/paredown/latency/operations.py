@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-#: Operations that multiply by a kernel [outputs, …, inputs]; a depthwise one has [1, …, outputs].
+#: Operations that multiply by a kernel [outputs, …, inputs]; a depthwise one has [1, …, outputs], one of volumes
+#: […, inputs, outputs].
 KERNEL_OUT_FIRST = ("CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
-DEPTHWISE = "DEPTHWISE_CONV_2D"
+DEPTHWISE, VOLUMES = "DEPTHWISE_CONV_2D", "CONV_3D"
 #: Operations without a kernel whose one constant is the shape of what they give.
 _TOLD_SHAPE = ("RESHAPE", "BROADCAST_TO")
 #: Operations that run other graphs of the file: they cannot stand alone.
@@ -91,7 +92,7 @@ class Operation:
     @property
     def kernel(self) -> Tensor | None:
         """What it multiplies by; None where it multiplies by none."""
-        if self.kind not in (*KERNEL_OUT_FIRST, DEPTHWISE):
+        if self.kind not in (*KERNEL_OUT_FIRST, DEPTHWISE, VOLUMES):
             return None
         return next((t for t in self.inputs if t and t.role == "weights" and len(t.shape) > 1), None)
 
@@ -108,7 +109,8 @@ class Operation:
         if self.kind == "TRANSPOSE_CONV":
             image = next(t for t in self.inputs if t and t.role == "activation")
             return math.prod(image.shape[:-1]) * math.prod(self.kernel.shape)
-        window = self.kernel.shape[1:-1] if self.kind == DEPTHWISE else self.kernel.shape[1:]
+        shape = self.kernel.shape
+        window = {DEPTHWISE: shape[1:-1], VOLUMES: shape[:-1]}.get(self.kind, shape[1:])
         return math.prod(self.outputs[0].shape) * math.prod(window)
 
     @property
@@ -169,6 +171,8 @@ class Operation:
     def _resized_kernel(self, kernel: Tensor, channels_in: int, channels_out: int) -> Tensor:
         if self.kind == DEPTHWISE:
             return _sized(kernel, len(kernel.shape) - 1, channels_out)
+        if self.kind == VOLUMES:
+            return _sized(_sized(kernel, len(kernel.shape) - 2, channels_in), len(kernel.shape) - 1, channels_out)
         return _sized(_sized(kernel, 0, channels_out), len(kernel.shape) - 1, max(1, channels_in // self.groups))
 
     def __str__(self) -> str:
