@@ -26,11 +26,11 @@ from paredown.profiling import profile
 from paredown.transform import Transform
 from paredown.transforms import Factorize, PruneChannels
 
-#: Name on the page -> builds it. The residual networks read smaller images than usual: they are emulated often.
+#: Name on the page -> builds it. The residual network reads smaller images than usual: it is emulated often.
 NETWORKS: dict[str, Callable[[], Any]] = {
     "classifier (28²)": demo.classifier,
     "MobileNetV2 (224²)": LARGE["MobileNetV2"],
-    "ResNet-34 (128²)": lambda: blocks.resnet(34, (128, 128, 3)),
+    "MobileNetV3Small (224²)": LARGE["MobileNetV3Small"],
     "ResNet-50 (128²)": lambda: blocks.resnet(50, (128, 128, 3)),
 }
 #: Label on the page -> the transform for a share.
