@@ -1,4 +1,8 @@
-"""The networks of the experiment `model-costs`, with random weights: what they cost depends on their shapes alone."""
+"""The networks of the experiment `model-costs`, with random weights: what they cost depends on their shapes alone.
+
+They end in scores, without a softmax: of random weights it makes outputs that are all alike to rounding, and an export
+could not be told from a wrong one.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +14,8 @@ from paredown import blocks
 
 
 def _application(name: str, size: int = 224) -> Callable[[], Any]:
-    return lambda: getattr(applications, name)(weights=None, input_shape=(size, size, 3))
+    build = getattr(applications, name)
+    return lambda: build(weights=None, input_shape=(size, size, 3), classifier_activation=None)
 
 
 def squeezenet() -> Any:
@@ -30,8 +35,7 @@ def squeezenet() -> Any:
             x = layers.MaxPooling2D(3, 2, name=f"pool{number}")(x)
         x = fire(x, squeezed, expanded, f"fire{number}")
     x = layers.Conv2D(1000, 1, activation="relu", name="conv10")(x)
-    x = layers.Softmax(name="scores")(layers.GlobalAveragePooling2D(name="average")(x))
-    return keras.Model(image, x, name="squeezenet")
+    return keras.Model(image, layers.GlobalAveragePooling2D(name="scores")(x), name="squeezenet")
 
 
 def wide_resnet() -> Any:
@@ -53,7 +57,7 @@ def wide_resnet() -> Any:
                 name=f"conv{stage + 2}_{number + 1}",
             )
     x = layers.GlobalAveragePooling2D(name="average")(x)
-    return keras.Model(image, layers.Dense(1000, "softmax", name="scores")(x), name="wide_resnet50_2")
+    return keras.Model(image, layers.Dense(1000, name="scores")(x), name="wide_resnet50_2")
 
 
 #: Name on the page -> builds it.
