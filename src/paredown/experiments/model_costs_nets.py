@@ -13,7 +13,8 @@ from keras import applications, layers
 from paredown import blocks
 
 
-def _application(name: str, size: int = 224) -> Callable[[], Any]:
+def application(name: str, size: int = 224) -> Callable[[], Any]:
+    """Builds a network of keras.applications that ends in scores."""
     build = getattr(applications, name)
     return lambda: build(weights=None, input_shape=(size, size, 3), classifier_activation=None)
 
@@ -62,21 +63,21 @@ def wide_resnet() -> Any:
 
 #: Name on the page -> builds it.
 NETWORKS: dict[str, Callable[[], Any]] = {
-    "VGG16": _application("VGG16"),
-    "VGG19": _application("VGG19"),
+    "VGG16": application("VGG16"),
+    "VGG19": application("VGG19"),
     "ResNet-34": lambda: blocks.resnet(34),
-    "ResNet-50": _application("ResNet50"),
-    "ResNet-101": _application("ResNet101"),
+    "ResNet-50": application("ResNet50"),
+    "ResNet-101": application("ResNet101"),
     "Wide ResNet-50-2": wide_resnet,
-    "InceptionV3": _application("InceptionV3", 299),
-    "InceptionResNetV2": _application("InceptionResNetV2", 299),
-    "Xception": _application("Xception", 299),
-    "DenseNet121": _application("DenseNet121"),
+    "InceptionV3": application("InceptionV3", 299),
+    "InceptionResNetV2": application("InceptionResNetV2", 299),
+    "Xception": application("Xception", 299),
+    "DenseNet121": application("DenseNet121"),
     "SqueezeNet": squeezenet,
-    "MobileNetV1": _application("MobileNet"),
-    "MobileNetV2": _application("MobileNetV2"),
-    "MobileNetV3Small": _application("MobileNetV3Small"),
-    "MobileNetV3Large": _application("MobileNetV3Large"),
-    "EfficientNetB0": _application("EfficientNetB0"),
-    "NASNetMobile": _application("NASNetMobile"),
+    "MobileNetV1": application("MobileNet"),
+    "MobileNetV2": application("MobileNetV2"),
+    "MobileNetV3Small": application("MobileNetV3Small"),
+    "MobileNetV3Large": application("MobileNetV3Large"),
+    "EfficientNetB0": application("EfficientNetB0"),
+    "NASNetMobile": application("NASNetMobile"),
 }

@@ -13,12 +13,13 @@ from typing import Any
 
 import keras
 
-from paredown import blocks, demo
+from paredown import demo
 from paredown.devices.browser.report import BrowserReport
 from paredown.experiments.experiment import Experiment
 from paredown.experiments.headless import in_browser
 from paredown.experiments.model_costs import instructions
 from paredown.experiments.model_costs_nets import NETWORKS as LARGE
+from paredown.experiments.model_costs_nets import application
 from paredown.experiments.realized_speed_up_page import page
 from paredown.export import export_litert
 from paredown.measure import measure_latency
@@ -31,7 +32,7 @@ NETWORKS: dict[str, Callable[[], Any]] = {
     "classifier (28²)": demo.classifier,
     "MobileNetV2 (224²)": LARGE["MobileNetV2"],
     "MobileNetV3Small (224²)": LARGE["MobileNetV3Small"],
-    "ResNet-50 (128²)": lambda: blocks.resnet(50, (128, 128, 3)),
+    "ResNet-50 (128²)": application("ResNet50", 128),
 }
 #: Label on the page -> the transform for a share.
 METHODS: dict[str, Callable[[float], Transform]] = {
