@@ -1,6 +1,7 @@
 """The page of the experiment `model-costs`."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def _arm(rows: list[dict]) -> str:
             "Arm instructions are those of one inference in the aarch64 kernels under emulation (Cortex-A76). They "
             "repeat to the digit, and they are not time: one that waits for memory counts like one that does "
             "not. Over the networks their rank correlation with the time here is "
-            f"{_rank(known, 'float32_instructions', 'float32_ms_1'):.2f}.",
+            f"{_rank(known, 'float32_instructions', 'float32_ms_1')}.",
         )
     return " ".join(said)
 
@@ -153,23 +154,26 @@ def _macs(rows: list[dict], folder: Path) -> list[str]:
         group = np.array([[m, b, ms] for kind, m, b, ms in operations if _named(kind, m) == name])
         rate = group[:, 0] / group[:, 2] / 1e6
         low, middle, high = np.percentile(rate, (10, 50, 90))
-        rho = stats.spearmanr(group[:, 0], group[:, 2]).statistic if len(group) > 2 else float("nan")
-        cells.append((name, len(group), f"{rho:.2f}", f"{low:.0f}", f"{middle:.0f}", f"{high:.0f}"))
+        rho = _correlation(group[:, 0].tolist(), group[:, 2].tolist())
+        cells.append((name, len(group), rho, f"{low:.0f}", f"{middle:.0f}", f"{high:.0f}"))
     whole = [_rank(rows, "macs", f"float32_ms_{threads}") for threads in (1, 2)]
     return [
         "## How well do MACs predict time?",
-        f"Over the networks the rank correlation (Spearman) of MACs and time is {whole[0]:.2f} on one thread and "
-        f"{whole[1]:.2f} on two; of parameters and time {_rank(rows, 'params', 'float32_ms_1'):.2f}. By kind of "
+        f"Over the networks the rank correlation (Spearman) of MACs and time is {whole[0]} on one thread and "
+        f"{whole[1]} on two; of parameters and time {_rank(rows, 'params', 'float32_ms_1')}. By kind of "
         "operation, over all operations of all networks:",
         table(("operation", "how many", "rank correlation", "G MACs/s, p10", "median", "p90"), cells),
         picture,
     ]
 
 
-def _rank(rows: list[dict], x: str, y: str) -> float:
-    if len(rows) < 3:
-        return float("nan")
-    return float(stats.spearmanr([row[x] for row in rows], [row[y] for row in rows]).statistic)
+def _rank(rows: list[dict], x: str, y: str) -> str:
+    """Spearman's rank correlation of two figures over networks."""
+    return _correlation([row[x] for row in rows], [row[y] for row in rows])
+
+
+def _correlation(x: Sequence[float], y: Sequence[float]) -> str:
+    return formats.UNKNOWN if len(x) < 3 else f"{stats.spearmanr(x, y).statistic:.2f}"
 
 
 def _quantized(rows: list[dict]) -> str:
