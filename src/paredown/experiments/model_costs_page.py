@@ -48,7 +48,7 @@ def _costs(rows: list[dict]) -> str:
             formats.size(row["peak_activation_bytes"]),
             f"{row['float32_ms_1']:.1f}",
             f"{row['float32_ms_2']:.1f}",
-            f"{row['int8_ms_1']:.1f}",
+            f"{row['int8_ms_1']:.1f}" if "int8_ms_1" in row else formats.ABSENT,
             formats.digits(row["macs"] / row["float32_ms_1"] / 1e6),
             formats.count(row["float32_instructions"]) if row.get("float32_instructions") else formats.ABSENT,
             formats.count(row["int8_instructions"]) if row.get("int8_instructions") else formats.ABSENT,
@@ -141,12 +141,13 @@ def _named(kind: str, macs: int) -> str:
 def _macs(rows: list[dict], folder: Path) -> list[str]:
     figure, axes = plots.axes("MACs (G)", "latency, 1 thread (ms)")
     axes.set(xscale="log", yscale="log")
-    for number, row in enumerate(rows):
+    for number, row in enumerate(sorted(rows, key=lambda row: row["macs"])):
         place = row["macs"] / 1e9, row["float32_ms_1"]
         axes.plot(*place, "o", color=plots.PALETTE[0])
-        axes.annotate(
-            row["network"], place, xytext=(5, 4 if number % 2 else -9), textcoords="offset points", fontsize=8
-        )
+        # Neighbours' names on opposite sides, so that none lies upon another.
+        side = {"ha": "right", "xytext": (-6, 4)} if number % 2 else {"ha": "left", "xytext": (6, -8)}
+        axes.annotate(row["network"], place, textcoords="offset points", fontsize=8, **side)
+    axes.margins(x=0.15)
     picture = plots.save(figure, folder, "model-costs-macs", "Latency over multiply-adds of all networks")
     operations = [operation for row in rows for operation in row["operations"] if operation[1]]
     cells = []
@@ -187,6 +188,7 @@ def _quantized(rows: list[dict]) -> str:
             row["int8_left"],
         )
         for row in rows
+        if "int8_bytes" in row
     ]
     columns = (
         "network",
@@ -196,6 +198,7 @@ def _quantized(rows: list[dict]) -> str:
         "2 threads (×)",
         "operations left in float",
     )
-    slower = [row["network"] for row in rows if row["int8_speedup_1"] < 1]
+    slower = [row["network"] for row in rows if row.get("int8_speedup_1", 1) < 1]
     said = f"Slower in int8: {', '.join(slower)}." if slower else "None is slower in int8."
-    return f"## int8\n\n{table(columns, cells)}\n\n{said}"
+    missing = [f"{row['network']} has no int8 file: {row['int8_missing']}" for row in rows if "int8_missing" in row]
+    return "\n\n".join(["## int8", table(columns, cells), " ".join([said, *missing])])
