@@ -8,6 +8,8 @@ from paredown.experiments.markdown import table
 from paredown.experiments.rows import grouped, spread, summarized
 
 _SHARE = "channels in between, P (share of the bound)"
+#: Accuracy (%) near that of guessing.
+_STUCK = 20
 _FIGURES = ("before_percent", "after_percent", "lost_percent", "speedup")
 
 
@@ -57,7 +59,7 @@ def _bounds(rows: list[dict]) -> str:
 def _accuracy(rows: list[dict], folder: Path) -> str:
     ways = list(grouped(rows, "weights"))
     figure, panels = plots.axes([_SHARE] * len(ways), "accuracy on test images (%)", [way for (way,) in ways])
-    named = [{**row, "in_between": row["between"]} for row in rows]
+    named = [{**row, "in_between": row["between"]} for row in rows if row["after_percent"] >= _STUCK]
     plain = spread(rows, "plain_percent")
     for panel, (way,) in zip(panels, ways, strict=True):
         plots.lines(panel, [row for row in named if row["weights"] == way], "share", "after_percent", by="in_between")
@@ -106,7 +108,18 @@ def _in_words(rows: list[dict]) -> str:
         ]
         if best:
             told.append(f"At {min(shares):g} times the bound, {weights}, against plain; in between {'; '.join(best)}.")
+    stuck = [row for row in rows if row["after_percent"] < _STUCK]
+    for (weights, between, share), found in grouped(stuck, "weights", "between", "share").items():
+        told.append(
+            f"{weights[0].upper()}{weights[1:]}, in between {between}, {share:g} times the bound: {len(found)} of "
+            f"{len(_same(rows, found[0]))} trainings ended below {_STUCK} %, as if guessing; the picture leaves it out."
+        )
     return "\n".join(f"- {line}" for line in told)
+
+
+def _same(rows: list[dict], one: dict) -> list[dict]:
+    """Those of all seeds with the settings of one of them."""
+    return [row for row in rows if all(row[name] == one[name] for name in ("weights", "between", "share"))]
 
 
 def _all(rows: list[dict]) -> str:
