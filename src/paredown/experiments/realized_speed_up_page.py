@@ -56,14 +56,28 @@ def _summary(rows: list[dict]) -> list[str]:
         got = np.array([row["latency_ratio"] for row in group])
         realized = (1 - got) / (1 - target)
         cells.append(
-            (method, len(group), f"{np.median(realized):.2f}", f"{realized.min():.2f}", f"{realized.max():.2f}")
+            (method, len(group), *(f"{v:.2f}".replace("-", formats.MINUS) for v in np.quantile(realized, (0.5, 0, 1))))
         )
     return [
         "## How much of the promise is kept",
         "The saving in time over the saving in MACs (for *pruned to latency*: over the saving asked for); 1 is all of "
-        "it.",
+        "it. A layer's time falls in steps as it narrows, so that a network pruned to latency may end well below what "
+        f"was asked for. {_halves(rows)}",
         table(("method", "cases", "median", "least", "most"), cells),
     ]
+
+
+def _halves(rows: list[dict]) -> str:
+    """What half of the multiply-adds takes."""
+    told = [
+        f"{network}: {', '.join(_left(row) for row in group)}"
+        for (network,), group in grouped([r for r in rows if r["share"] == 0.5], "network").items()
+    ]
+    return f"Asked for half, the time left is, {'; '.join(told)}."
+
+
+def _left(row: dict) -> str:
+    return f"{row['latency_ratio']:.2f} {row['method']}"
 
 
 def _picture(rows: list[dict], folder: Path) -> str:
