@@ -1,0 +1,148 @@
+"""Layers of the ef-operator: the definition, the gradient, what is counted."""
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import layers, ops
+
+from networks import NETWORKS
+from paredown import export_litert, profile
+from paredown.blocks import AdditiveConv2D, AdditiveDense
+from paredown.blocks.additive import sign
+from paredown.errors import SettingError
+from paredown.measure import LiteRTRunner
+
+
+def element(x, w):
+    """x ⊙ w as the paper has it, in NumPy."""
+    return np.sign(x * w) * (np.abs(x) + np.abs(w))
+
+
+def values(rng, *shape):
+    """Numbers of which a fifth is exactly zero."""
+    return (rng.normal(size=shape) * (rng.random(shape) > 0.2)).astype("float32")
+
+
+def filled(layer, x, rng):
+    layer.build(x.shape)
+    for weight in layer.weights:
+        weight.assign(values(rng, *weight.shape))
+    return [keras.ops.convert_to_numpy(weight) for weight in layer.weights]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.integers(1, 5), st.sampled_from([(), (3,)]))
+def test_a_dense_layer_is_its_definition(seed, inputs, outputs, more):
+    rng = np.random.default_rng(seed)
+    x, layer = values(rng, 4, *more, inputs), AdditiveDense(outputs, "relu")
+    kernel, scale, bias = filled(layer, x, rng)
+    expected = np.maximum(scale * element(x[..., None], kernel).sum(-2) + bias, 0)
+    np.testing.assert_allclose(ops.convert_to_numpy(layer(x)), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize(("strides", "dilation"), [(1, 1), ((2, 1), 1), (1, (1, 2))])
+def test_a_convolution_is_its_definition(padding, strides, dilation):
+    rng = np.random.default_rng(0)
+    x = values(rng, 2, 7, 6, 3)
+    layer = AdditiveConv2D(4, (3, 2), strides, padding, dilation_rate=dilation)
+    kernel, scale, bias = filled(layer, x, rng)
+    # The ordinary convolution, asked for one window at a time: kernels that hold a single one.
+    window = np.eye(3 * 2 * 3, dtype="float32").reshape(3, 2, 3, 18)
+    windows = np.asarray(ops.conv(x, window, strides, padding, "channels_last", dilation))
+    expected = scale * element(windows[..., None], kernel.reshape(18, 4)).sum(-2) + bias
+    y = ops.convert_to_numpy(layer(x))
+    assert y.shape == layer.compute_output_shape(x.shape)
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+
+
+def test_what_is_zero_adds_nothing():
+    rng = np.random.default_rng(0)
+    x, layer = values(rng, 4, 6), AdditiveDense(3)
+    kernel, _, bias = filled(layer, x, rng)
+    np.testing.assert_array_equal(ops.convert_to_numpy(layer(np.zeros_like(x))), np.tile(bias, (4, 1)))
+    layer.kernel.assign(np.zeros_like(kernel))
+    np.testing.assert_array_equal(ops.convert_to_numpy(layer(x)), np.tile(bias, (4, 1)))
+
+
+def test_training_sees_the_slope_of_tanh_and_the_same_values():
+    x = np.linspace(-3, 3, 13, dtype="float32")
+    np.testing.assert_array_equal(ops.convert_to_numpy(sign(ops.convert_to_tensor(x), True)), np.sign(x))
+    # One weight, one input, a step of gradient descent at learning rate 1: w moves by -d(x⊙w)/dw.
+    layer = AdditiveDense(1, use_bias=False, use_scale=False)
+    model = keras.Sequential([keras.Input((1,)), layer])
+    model.compile(keras.optimizers.SGD(1.0), loss=lambda wanted, y: ops.mean(y))
+    layer.kernel.assign([[0.5]])
+    model.train_on_batch(np.array([[2.0]]), np.array([[0.0]]))
+    slope = 2.0 * (1 - np.tanh(0.5) ** 2) + 1
+    assert float(ops.convert_to_numpy(layer.kernel)[0, 0]) == pytest.approx(0.5 - slope, abs=1e-6)
+
+
+def test_the_slope_for_inputs_reaches_the_layers_before():
+    first = layers.Dense(1, use_bias=False)
+    last = AdditiveDense(1, use_bias=False, use_scale=False)
+    model = keras.Sequential([keras.Input((1,)), first, last])
+    model.compile(keras.optimizers.SGD(1.0), loss=lambda wanted, y: ops.mean(y))
+    first.kernel.assign([[0.3]])
+    last.kernel.assign([[-0.7]])
+    model.train_on_batch(np.array([[2.0]]), np.array([[0.0]]))
+    slope = 2.0 * (np.sign(-0.7) + (1 - np.tanh(0.6) ** 2) * -0.7)
+    assert float(ops.convert_to_numpy(first.kernel)[0, 0]) == pytest.approx(0.3 - slope, abs=1e-5)
+
+
+def test_the_first_scale_keeps_the_size_of_activations():
+    x = np.random.default_rng(0).normal(size=(500, 400)).astype("float32")
+    assert 0.8 < float(np.std(ops.convert_to_numpy(AdditiveDense(50)(x)))) < 1.3
+
+
+def test_additions_sign_changes_and_multiplications_are_counted_apart():
+    image = keras.Input((8, 8, 3))
+    x = AdditiveConv2D(5, 3, name="conv")(image)
+    scores = AdditiveDense(10, use_scale=False, name="dense")(layers.Flatten()(x))
+    found = profile(keras.Model(image, scores))
+    conv, dense = (layer for layer in found.layers if layer.kind.startswith("Additive"))
+    assert conv.macs == 6 * 6 * 5
+    assert (conv.additions, conv.sign_changes) == (2 * 6 * 6 * 5 * 27, 6 * 6 * 5 * 27)
+    assert dense.macs == 0
+    assert (dense.additions, dense.sign_changes) == (2 * 180 * 10, 180 * 10)
+    assert found.macs == 6 * 6 * 5
+    assert found.to_dict()["additions"] == found.additions == conv.additions + dense.additions
+    assert found.unknown == []
+
+
+def test_settings_survive_saving(tmp_path):
+    inputs = keras.Input((6, 5, 3))
+    conv = AdditiveConv2D(4, (3, 1), 2, "same", dilation_rate=1, activation="relu", kernel_regularizer="l2")
+    x = layers.Flatten()(conv(inputs))
+    model = keras.Model(inputs, AdditiveDense(2, use_bias=False, scale_initializer="ones")(x))
+    model.save(tmp_path / "m.keras")
+    again = keras.saving.load_model(tmp_path / "m.keras")
+    assert [layer.get_config() for layer in again.layers] == [layer.get_config() for layer in model.layers]
+    x = np.random.default_rng(0).normal(size=(3, 6, 5, 3)).astype("float32")
+    np.testing.assert_array_equal(ops.convert_to_numpy(again(x)), ops.convert_to_numpy(model(x)))
+
+
+def test_the_file_gives_what_the_layers_give_and_holds_no_tanh(tmp_path):
+    model = NETWORKS["additive"]()
+    export = export_litert(model, tmp_path / "m.tflite")
+    assert all(check.passed for check in export.checks)
+    runner = LiteRTRunner(tmp_path / "m.tflite")
+    x = np.random.default_rng(1).normal(size=(3, *model.inputs[0].shape[1:])).astype("float32")
+    np.testing.assert_allclose(runner.run((x,))[0], ops.convert_to_numpy(model(x)), atol=1e-4)
+    assert b"tanh" not in (tmp_path / "m.tflite").read_bytes().lower()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: AdditiveDense(0), r"units must be a whole number of at least 1\. Received: units=0 \(AdditiveDense\)"),
+        (lambda: AdditiveConv2D(2.5, 3), r"Received: filters=2\.5 \(AdditiveConv2D\)"),
+        (lambda: AdditiveConv2D(2, (3, 0)), r"Received: kernel_size=\(3, 0\) \(AdditiveConv2D\)"),
+        (lambda: AdditiveConv2D(2, 3, padding="causal"), r"padding must be one of valid, same\. Received: .*'causal'"),
+    ],
+)
+def test_wrong_settings_are_named(make, message):
+    with pytest.raises(SettingError, match=message):
+        make()
