@@ -82,7 +82,7 @@ def test_training_sees_the_slope_of_tanh_and_the_same_values():
 
 def test_the_slope_for_inputs_reaches_the_layers_before():
     first = layers.Dense(1, use_bias=False)
-    last = AdditiveDense(1, use_bias=False, use_scale=False)
+    last = AdditiveDense(1, use_bias=False, use_scale=False, trainable=False)
     model = keras.Sequential([keras.Input((1,)), first, last])
     model.compile(keras.optimizers.SGD(1.0), loss=lambda wanted, y: ops.mean(y))
     first.kernel.assign([[0.3]])
