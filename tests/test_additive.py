@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from keras import layers, ops
 
 from networks import NETWORKS
-from paredown import export_litert, profile
+from paredown import Data, FineTune, SubstituteAdditive, export_litert, profile
 from paredown.blocks import AdditiveConv2D, AdditiveDense
 from paredown.blocks.additive import sign
-from paredown.errors import SettingError
+from paredown.errors import DataError, SettingError
 from paredown.measure import LiteRTRunner
 
 
@@ -146,3 +146,86 @@ def test_the_file_gives_what_the_layers_give_and_holds_no_tanh(tmp_path):
 def test_wrong_settings_are_named(make, message):
     with pytest.raises(SettingError, match=message):
         make()
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A classifier of four clouds of points, and its data."""
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 800)
+    x = (rng.normal(size=(4, 6, 6, 1))[labels] + 0.8 * rng.normal(size=(800, 6, 6, 1))).astype("float32")
+    image = keras.Input((6, 6, 1))
+    y = layers.Conv2D(8, 3, activation="relu", name="conv")(image)
+    y = layers.Dense(16, activation="relu", name="hidden")(layers.Flatten()(y))
+    model = keras.Model(image, layers.Dense(4, name="scores")(y))
+    data = Data((x[:600], labels[:600]), (x[600:], labels[600:]))
+    return FineTune(epochs=5, learning_rate=0.003, batch_size=32)(model, data).model, data
+
+
+def accuracy(model, data):
+    return float((ops.convert_to_numpy(model(data.validation.x)).argmax(-1) == data.validation.y).mean())
+
+
+def test_a_trained_network_becomes_additive_and_learns_again(trained):
+    model, data = trained
+    result = SubstituteAdditive(exclude="scores")(model, data)
+    assert [type(result.model.get_layer(name)).__name__ for name in ("conv", "hidden", "scores")] == [
+        "AdditiveConv2D",
+        "AdditiveDense",
+        "Dense",
+    ]
+    assert [(skip.layer, skip.reason) for skip in result.skips] == [("scores", "excluded")]
+    assert [(c.layer, c.before, c.after) for c in result.changes] == [
+        ("conv", 4 * 4 * 9 * 8, 4 * 4 * 8),
+        ("hidden", 4 * 4 * 8 * 16, 16),
+    ]
+    # Signs are those of the trained weights; only one size per output changes.
+    for name in ("conv", "hidden"):
+        before, after = (ops.convert_to_numpy(m.get_layer(name).kernel) for m in (model, result.model))
+        ratio = (after / before).reshape(-1, after.shape[-1])
+        assert (ratio > 0).all()
+        np.testing.assert_allclose(ratio, np.broadcast_to(ratio[0], ratio.shape), rtol=1e-4)
+    # Better than the constant mean, far from the layer: what must be learned again.
+    assert all(0 < loss < 1 for loss in result.log["losses"].values())
+    tuned = FineTune(epochs=4, learning_rate=0.003, batch_size=32)(result.model, data).model
+    assert accuracy(tuned, data) > max(accuracy(model, data) - 0.05, 0.8)
+
+
+def test_the_fit_is_the_least_squares_answer():
+    """Against NumPy's own solution of the same problem, on a layer for which it has a positive ratio."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(64, 12)).astype("float32")
+    dense = layers.Dense(5, name="dense")
+    model = keras.Sequential([keras.Input((12,)), dense])
+    dense.bias.assign(rng.normal(size=5))
+    result = SubstituteAdditive()(model, Data(calibration=x))
+    kernel, y = ops.convert_to_numpy(dense.kernel), ops.convert_to_numpy(model(x))
+    given = ops.convert_to_numpy(result.model(x))
+    left = wanted = 0.0
+    for k in range(5):
+        regressors = np.stack([x @ np.sign(kernel[:, k]), np.sign(x) @ kernel[:, k], np.ones(64)], 1)
+        answer = np.linalg.lstsq(regressors, y[:, k], rcond=None)[0]
+        assert answer[0] * answer[1] > 0
+        np.testing.assert_allclose(given[:, k], regressors @ answer, atol=1e-3)
+        left, wanted = left + ((given - y)[:, k] ** 2).mean(), wanted + y[:, k].var()
+    assert result.log["losses"]["dense"] == pytest.approx(left / wanted, rel=1e-3)
+
+
+def test_what_cannot_be_additive_is_named(trained):
+    model, data = trained
+    shared, image = layers.Dense(4, name="shared"), keras.Input((6, 6, 4))
+    grouped = layers.Conv2D(4, 1, groups=2, name="grouped")(image)
+    other = keras.Model(image, layers.Add()([shared(grouped), shared(image)]))
+    x = np.random.default_rng(0).normal(size=(8, 6, 6, 4)).astype("float32")
+    result = SubstituteAdditive()(other, Data(calibration=x))
+    assert {skip.layer: skip.reason for skip in result.skips} == {
+        "grouped": "it is a grouped convolution",
+        "shared": "it is called more than once: no one scale fits what it reads",
+    }
+    with pytest.raises(
+        SettingError, match=r"layers must name layers of the network\. Received: \['gone'\] \(SubstituteAdd"
+    ):
+        SubstituteAdditive("gone")(model, data)
+    with pytest.raises(DataError, match=r"fits scales on data\.calibration\. Received: no data"):
+        SubstituteAdditive()(model)

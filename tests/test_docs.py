@@ -125,3 +125,17 @@ def test_the_page_of_single_weights(tmp_path, monkeypatch):
     assert len(names["recipe"].transforms) == 10
     text = page.read_text(encoding="utf-8")
     assert all(f"| `{method}` |" in text for method in METHODS)
+
+
+def test_the_page_of_the_ef_operator(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page, names = ROOT / "docs" / "additive.md", {}
+    for block in blocks(page, "python"):
+        exec(compile(block, "additive.md", "exec"), names)
+    pairs = 12 * 12 * 8 * 25 + 12 * 12 * 8 * 10
+    assert capsys.readouterr().out == f"{12 * 12 * 8 + 10} {2 * pairs} {pairs}\n"
+    plain, sums = ((tmp_path / name).stat().st_size for name in ("plain.tflite", "additive.tflite"))
+    assert 1.8 < sums / plain < 2.2
+    (text,) = blocks(page, "yaml")
+    assert [next(iter(entry)) for entry in yaml.safe_load(text)["transforms"]] == ["substitute_additive", "fine_tune"]
+    assert Recipe.from_yaml(text).transforms[0].exclude == ("scores",)

@@ -16,6 +16,7 @@ from paredown import (
     PruneWeights,
     Recipe,
     ReestimateBatchNorm,
+    SubstituteAdditive,
     SubstituteConv,
 )
 from paredown.data import Data
@@ -31,6 +32,7 @@ EXAMPLES = {
     "substitute_conv": SubstituteConv(
         "bottleneck", layers=("second",), width=2, epochs=2, batch_size=8, learning_rate=0.01, examples=16
     ),
+    "substitute_additive": SubstituteAdditive(exclude=("scores",), examples=16),
     "prune_weights": PruneWeights("random", sparsity=0.5),
     "fine_tune": dataclasses.replace(QUICK, regularization="l1_activations", strength=0.1),
     "prune_cycle": PruneCycle(QUICK, PruneChannels("random", sparsity=0.3), max_cycles=1, distortion=0.5),
@@ -95,6 +97,7 @@ WRONG = [
     ("substitute_conv", {"structure": "stacked", "batch_size": 0}, r"of at least 1\. Received: batch_size=0"),
     ("substitute_conv", {"structure": "stacked", "examples": 0.5}, r"of at least 1\. Received: examples=0\.5"),
     ("substitute_conv", {"structure": "stacked", "learning_rate": 0}, r"above 0\. Received: learning_rate=0"),
+    ("substitute_additive", {"examples": 0}, r"of at least 1\. Received: examples=0 \(SubstituteAdditive\)"),
     ("prune_weights", {"sparsity": 1.5}, r"sparsity must be in .*Received: sparsity=1\.5 \(PruneWeights\)"),
     ("fine_tune", {"regularization": "l3"}, r"regularization must be one of l1_weights, .*regularization='l3'"),
     ("fine_tune", {"regularization": "l1_weights"}, r"strength must be above 0 with a regularization .*strength=0\.0"),

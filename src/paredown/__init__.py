@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         PruneGradually,
         PruneWeights,
         ReestimateBatchNorm,
+        SubstituteAdditive,
         SubstituteConv,
     )
 
@@ -54,6 +55,7 @@ _HOMES = {
         "PruneGradually",
         "PruneWeights",
         "ReestimateBatchNorm",
+        "SubstituteAdditive",
         "SubstituteConv",
     ),
 }
@@ -84,6 +86,7 @@ __all__ = [
     "Run",
     "Skip",
     "Split",
+    "SubstituteAdditive",
     "SubstituteConv",
     "Transform",
     "TransformResult",

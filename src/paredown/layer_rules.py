@@ -53,7 +53,7 @@ class Rule:
         products: `products(call, shape_of)` gives multiply-adds without a weight: pairs of a factor and the keys of
             `Channels` ("reads" or "outputs", path) whose channels it counts, and how many there are of them in full.
         derive: `derive(layer)` gives the row that holds for this very layer, None where there is none.
-        sums: `sums(call, shape_of)` gives what is done instead of multiplying, which are no MACs: additions, sign changes.
+        sums: `sums(call, shape_of)` gives what is done in the place of MACs: additions, sign changes.
     """
 
     flow: FlowRule

@@ -59,5 +59,7 @@ def _place(file: Path, out: Path | None, suffix: str) -> Path:
         return out
     beside = file.with_suffix(suffix)
     if beside.exists():
-        raise SettingError(f"Without --out nothing is replaced. Received: {beside}, which is there. Name it with --out.")
+        raise SettingError(
+            f"Without --out nothing is replaced. Received: {beside}, which is there. Name it with --out."
+        )
     return beside

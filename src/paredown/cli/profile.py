@@ -107,8 +107,8 @@ def _print(found: Any, name: str) -> None:
     )
     if found.additions:
         out.print(
-            f"In place of MACs: {formats.count(found.additions)} additions and {formats.count(found.sign_changes)} sign "
-            "changes of additive layers. LiteRT has no operation for them and multiplies twice."
+            f"In place of MACs: {formats.count(found.additions)} additions and {formats.count(found.sign_changes)} "
+            "sign changes of additive layers. LiteRT has no operation for them and multiplies twice."
         )
     for layer in found.layers:
         if layer.note:

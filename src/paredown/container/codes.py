@@ -1,8 +1,8 @@
 """Buffers that hold few different values, as a codebook and codes.
 
-    codebook    the values, sorted as unsigned numbers of 1, 2 or 4 bytes
-    codes       each value's place in the codebook, of as many bits as that needs; as many whole codes to a byte as go
-                (8 of one bit, 4 of two, 2 of three or four, else 1), so that equal codes look alike to the coder behind
+codebook    the values, sorted as unsigned numbers of 1, 2 or 4 bytes
+codes       each value's place in the codebook, of as many bits as that needs; as many whole codes to a byte as go
+            (8 of one bit, 4 of two, 2 of three or four, else 1), so that equal codes look alike to the coder behind
 """
 
 import math
@@ -16,7 +16,7 @@ MOST_VALUES = 4096
 LEAST_BYTES = 64
 #: Of a buffer's bytes as an order-0 coder packs them, the share that codes must stay below.
 _WORTH = 0.98
-_ITEMS = {4: np.dtype("<u4"), 2: np.dtype("<u2"), 1: np.dtype("u1")}
+ITEMS = {4: np.dtype("<u4"), 2: np.dtype("<u2"), 1: np.dtype("u1")}
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Codes:
     count: int
 
     def __post_init__(self):
-        if self.item not in _ITEMS or not 1 <= len(self.codebook) <= MOST_VALUES:
+        if self.item not in ITEMS or not 1 <= len(self.codebook) <= MOST_VALUES:
             raise ValueError(f"a codebook of {len(self.codebook)} values of {self.item} bytes cannot be")
 
     @property
@@ -58,7 +58,7 @@ class Codes:
 
     def pack(self, buffer: bytes | memoryview) -> bytes:
         """The codes of the buffer's values."""
-        codes = np.searchsorted(self.codebook, np.frombuffer(buffer, _ITEMS[self.item]))
+        codes = np.searchsorted(self.codebook, np.frombuffer(buffer, ITEMS[self.item]))
         if self.width > 8:
             return codes.astype("<u2").tobytes()
         rows = np.zeros((self.packed_bytes, self.per_byte), "u1")
@@ -86,7 +86,7 @@ class Codes:
     @staticmethod
     def read(item: int, count: int, values: bytes) -> "Codes":
         """From what `codebook.tobytes()` gave."""
-        return Codes(item, np.frombuffer(values, _ITEMS.get(item, np.dtype("u1"))), count)
+        return Codes(item, np.frombuffer(values, ITEMS.get(item, np.dtype("u1"))), count)
 
 
 def find_codes(buffer: bytes | memoryview) -> Codes | None:
@@ -94,7 +94,7 @@ def find_codes(buffer: bytes | memoryview) -> Codes | None:
     if len(buffer) < LEAST_BYTES:
         return None
     best, least = None, _WORTH * _bits(_times(np.frombuffer(buffer, "u1"))) / 8
-    for item, dtype in _ITEMS.items():
+    for item, dtype in ITEMS.items():
         values = np.frombuffer(buffer, dtype) if len(buffer) % item == 0 else None
         if values is None or len(np.unique(values[: 4 * MOST_VALUES])) > MOST_VALUES:
             continue

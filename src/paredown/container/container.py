@@ -4,9 +4,11 @@
     length              8 bytes, little endian: of the whole container
     SHA-256             32 bytes: of the .tflite file
     stream              the table, in LEB128 numbers: length of the .tflite file, number of coded buffers, and for each
-                        of them bytes before it since the last, bytes of a value, values, codebook length, codebook
+                        of them bytes before it since the last, bytes of a value, values, codebook length, codebook,
+                        and how many are not the most common value; 0: it has no gaps. With gaps the codebook starts
+                        with the most common value.
     stream              all that is in no coded buffer, one after the other
-    streams             the codes of each buffer
+    streams             of each buffer its gaps, where it has them, and its codes
     CRC-32              4 bytes, little endian: of all before it
 
 Damage is found by the CRC before anything is decoded. What is decoded is bounded by what the table says, and that by
@@ -19,9 +21,12 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from paredown.container.buffers import find_buffers
 from paredown.container.codes import Codes, find_codes
 from paredown.container.numbers import Reader, leb128
+from paredown.container.runs import Runs
 from paredown.container.streams import PIECE, Stream, packed_stream
 from paredown.errors import ModelError
 
@@ -36,10 +41,28 @@ _FRAME = len(MARK) + 1 + _LENGTH.size + _CHECK.size
 
 @dataclass(frozen=True)
 class Coded:
-    """A buffer in the table: `gap` bytes behind the one before."""
+    """A buffer in the table: `before` bytes behind the one before, as codes or as gaps and codes."""
 
-    gap: int
-    codes: Codes
+    before: int
+    form: Codes | Runs
+
+    def entry(self) -> bytes:
+        form = self.form
+        codes, others, first = (
+            (form.others, form.others.count, form.common.tobytes()) if isinstance(form, Runs) else (form, 0, b"")
+        )
+        codebook = first + codes.codebook.tobytes()
+        numbers = (self.before, codes.item, form.count, len(codebook) // codes.item)
+        return b"".join([*map(leb128, numbers), codebook, leb128(others)])
+
+    @staticmethod
+    def read(reader: Reader) -> "Coded":
+        before, item, count, values = (reader.number() for _ in range(4))
+        codebook, others = reader.take(item * values), reader.number()
+        if not others:
+            return Coded(before, Codes.read(item, count, codebook))
+        rest = Codes.read(item, others, codebook[item:])
+        return Coded(before, Runs(np.frombuffer(codebook[:item], rest.codebook.dtype), rest, count))
 
 
 def pack(content: bytes) -> bytes:
@@ -57,16 +80,26 @@ def pack(content: bytes) -> bytes:
 
 def _container(content: bytes, coded: list[tuple[int, int, Codes]]) -> bytes:
     table, rest, last = [leb128(len(content)), leb128(len(coded))], [], 0
+    streams: list[bytes] = []
     for start, end, codes in coded:
         rest.append(content[last:start])
-        numbers = (start - last, codes.item, codes.count, len(codes.codebook))
-        table += [*map(leb128, numbers), codes.codebook.tobytes()]
+        form, packed = _best(codes, content[start:end])
+        table.append(Coded(start - last, form).entry())
+        streams += packed
         last = end
     rest.append(content[last:])
-    streams = [b"".join(table), b"".join(rest), *(codes.pack(content[start:end]) for start, end, codes in coded)]
-    body = hashlib.sha256(content).digest() + b"".join(map(packed_stream, streams))
+    first = [packed_stream(b"".join(table)), packed_stream(b"".join(rest))]
+    body = b"".join([hashlib.sha256(content).digest(), *first, *streams])
     head = MARK + bytes([VERSION]) + _LENGTH.pack(_FRAME + len(body))
     return head + body + _CHECK.pack(zlib.crc32(head + body))
+
+
+def _best(codes: Codes, buffer: bytes) -> tuple[Codes | Runs, list[bytes]]:
+    """The shorter of a buffer's forms, and its streams."""
+    runs = Runs.of(codes, buffer)
+    forms = [(codes, [codes.pack(buffer)]), *([(runs, runs.pack(buffer))] if runs else [])]
+    packed = [(form, [packed_stream(plain) for plain in plains]) for form, plains in forms]
+    return min(packed, key=lambda one: sum(map(len, one[1])))
 
 
 def unpack(packed: bytes, most_bytes: int = MOST_BYTES, name: str = "the container") -> bytes:
@@ -137,12 +170,12 @@ def _pieces(reader: Reader, most_bytes: int) -> Iterator[bytes]:
     if length > most_bytes:
         raise ValueError(f"a file of {length} bytes stands where {most_bytes} are the most")
     rest = Stream(reader)
-    if rest.length + sum(one.codes.size_bytes for one in coded) != length:
+    if rest.length + sum(one.form.size_bytes for one in coded) != length:
         raise ValueError(f"the parts do not add up to {length} bytes")
-    others = _Rest(rest)
+    others = _Rest(rest.pieces(), rest.length)
     for one in coded:
-        yield from others.take(one.gap)
-        yield from _values(one.codes, Stream(reader))
+        yield from others.take(one.before)
+        yield from _form(one.form, reader)
     yield from others.take(None)
     if reader.left:
         raise ValueError(f"{reader.left} bytes belong to no stream")
@@ -151,11 +184,21 @@ def _pieces(reader: Reader, most_bytes: int) -> Iterator[bytes]:
 def _table(reader: Reader) -> tuple[int, list[Coded]]:
     length, coded = reader.number(), []
     for _ in range(reader.number()):
-        gap, item, count, values = (reader.number() for _ in range(4))
-        coded.append(Coded(gap, Codes.read(item, count, reader.take(item * values))))
+        coded.append(Coded.read(reader))
     if reader.left:
         raise ValueError(f"{reader.left} bytes stand behind the table")
     return length, coded
+
+
+def _form(form: Codes | Runs, reader: Reader) -> Iterator[bytes]:
+    if isinstance(form, Codes):
+        yield from _values(form, Stream(reader))
+        return
+    gaps = Stream(reader)
+    others = _Rest(_values(form.others, Stream(reader)), form.others.size_bytes)
+    yield from form.values(gaps, lambda count: b"".join(others.take(count)))
+    for _ in others.take(None):
+        raise ValueError("values are left over behind the last gap")
 
 
 def _values(codes: Codes, stream: Stream) -> Iterator[bytes]:
@@ -169,10 +212,10 @@ def _values(codes: Codes, stream: Stream) -> Iterator[bytes]:
 
 
 class _Rest:
-    """The stream of what is in no coded buffer, handed out bit by bit."""
+    """Pieces of `length` bytes in all, handed out in other portions."""
 
-    def __init__(self, stream: Stream):
-        self._left, self._pieces, self._held = stream.length, stream.pieces(), b""
+    def __init__(self, pieces: Iterator[bytes], length: int):
+        self._left, self._pieces, self._held = length, pieces, b""
 
     def take(self, count: int | None) -> Iterator[bytes]:
         """The next `count` bytes; None: all that are left, which are then known to be all."""

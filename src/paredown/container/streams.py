@@ -2,8 +2,8 @@
 
     stream := method (1 byte), plain length, packed length (both LEB128), packed bytes
 
-The methods are all of Python's own library. LZMA's range coder spends fractions of a bit on what is likely, where the
-Huffman codes of deflate and zstd spend a whole one: pruned and shared weights are mostly one code.
+The methods are all of Python's own library. Codes go best through LZMA's adaptive range coder, or, where none is more
+likely than a half (`runs` sees to that), through Huffman codes alone; zstd has the latter, too, and nothing better.
 """
 
 import lzma
@@ -63,18 +63,22 @@ class _Inflate:
         return self._inner.decompress(self._inner.unconsumed_tail + packed, most)
 
 
-def _deflate(plain: bytes) -> bytes:
-    packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
-    return packer.compress(plain) + packer.flush()
+def _deflate(strategy: int) -> Method:
+    def pack(plain: bytes) -> bytes:
+        packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, strategy)
+        return packer.compress(plain) + packer.flush()
+
+    return Method(pack, _Inflate)
 
 
 #: A method's number in the file is its place here.
 METHODS: tuple[Method, ...] = (
     Method(lambda plain: plain, None),
-    Method(_deflate, _Inflate),
+    _deflate(zlib.Z_DEFAULT_STRATEGY),
     _lzma(0, 0, 0),  # codes: nothing but how frequent each is
     _lzma(0, 2, 2),  # four-byte numbers: each of their bytes has frequencies of its own
     _lzma(3, 0, 2),  # anything
+    _deflate(zlib.Z_HUFFMAN_ONLY),  # codes that nothing but their frequencies tells apart, none of them above a half
 )
 DEFLATE = 1
 

@@ -8,6 +8,7 @@ from paredown.transforms.prune_cycle import PruneCycle
 from paredown.transforms.prune_gradually import PruneGradually
 from paredown.transforms.prune_weights import PruneWeights
 from paredown.transforms.reestimate_batch_norm import ReestimateBatchNorm
+from paredown.transforms.substitute_additive import SubstituteAdditive
 from paredown.transforms.substitute_conv import SubstituteConv
 
 TRANSFORMS: dict[str, type[Transform]] = {
@@ -16,6 +17,7 @@ TRANSFORMS: dict[str, type[Transform]] = {
         PruneChannels,
         Factorize,
         SubstituteConv,
+        SubstituteAdditive,
         PruneWeights,
         PruneCycle,
         PruneGradually,
@@ -33,5 +35,6 @@ __all__ = [
     "PruneGradually",
     "PruneWeights",
     "ReestimateBatchNorm",
+    "SubstituteAdditive",
     "SubstituteConv",
 ]
