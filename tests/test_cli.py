@@ -52,6 +52,7 @@ def only_line(text: str) -> str:
         ["profile", "--help"],
         ["compress", "--help"],
         ["bench", "--help"],
+        ["setup", "--help"],
         ["report", "--help"],
         ["pack", "--help"],
         ["unpack", "--help"],
@@ -62,6 +63,9 @@ def only_line(text: str) -> str:
         ["nonsense"],
         ["profile", "missing.keras"],
         ["bench", "missing.tflite"],
+        ["bench", "missing.tflite", "--device", "arm64"],
+        ["bench", "missing.tflite", "--device", "android"],
+        ["setup", "toaster"],
         ["compress", "pyproject.toml", "--data", "mnst", "--recipe", "r", "--out", "o"],
     ],
 )

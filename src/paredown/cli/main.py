@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from paredown.cli import bench, compress, demo, experiment, pack, profile, report
+from paredown.cli import bench, compress, demo, experiment, pack, profile, report, setup
 from paredown.errors import ParedownError
 
 USER_ERROR, UNEXPECTED, INTERRUPTED = 2, 1, 130
@@ -31,6 +31,7 @@ app.command()(bench.bench)
 app.command()(report.report)
 app.command()(pack.pack)
 app.command()(pack.unpack)
+app.command()(setup.setup)
 app.command()(experiment.experiment)
 
 
