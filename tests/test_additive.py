@@ -13,6 +13,7 @@ from paredown.blocks import AdditiveConv2D, AdditiveDense
 from paredown.blocks.additive import sign
 from paredown.errors import DataError, SettingError
 from paredown.measure import LiteRTRunner
+from paredown.transforms.additive_proof import definition
 
 
 def element(x, w):
@@ -192,6 +193,62 @@ def test_a_trained_network_becomes_additive_and_learns_again(trained):
     assert accuracy(tuned, data) > max(accuracy(model, data) - 0.05, 0.8)
 
 
+def proofs(transform, model, result, x):
+    return {check.name: check for check in transform.prove(model, result, [x])}
+
+
+def test_what_is_substituted_proves_itself(trained, monkeypatch):
+    model, data = trained
+    transform, x = SubstituteAdditive(exclude="scores"), data.validation.x[:4]
+    result = transform(model, data)
+    equal, sizes, others = proofs(transform, model, result, x).values()
+    assert equal.passed
+    assert sizes.passed
+    assert (others.value, others.tolerance) == (0, 0)
+    # A layer that computes something else.
+    right = AdditiveDense.multiply
+    monkeypatch.setattr(AdditiveDense, "multiply", lambda self, x, kernel: right(self, x, kernel) + 0.1)
+    check = proofs(transform, model, result, x)["additive layers equal their definition"]
+    assert not check.passed
+    assert 0.001 < check.value < np.inf
+    monkeypatch.undo()
+    # A weight of the other sign; another layer's weight.
+    hidden, scores = (result.model.get_layer(name).kernel for name in ("hidden", "scores"))
+    kernel = np.array(hidden)
+    kernel[3, 2] *= -1
+    hidden.assign(kernel)
+    assert proofs(transform, model, result, x)["weights are the trained ones but for one size per output"].value > 1
+    scores.assign(np.array(scores) + np.eye(16, 4))
+    assert proofs(transform, model, result, x)["all other weights are as they were"].value == 4
+
+
+def test_the_written_out_definition_is_that_of_the_paper():
+    rng = np.random.default_rng(0)
+    x, w = values(rng, 5, 7), values(rng, 7, 3)
+    np.testing.assert_allclose(definition(x, w), element(x[..., None], w).sum(1), rtol=1e-6)
+    assert definition(np.array([[2.0, -3.0]]), np.array([[-1.0], [0.5]])).item() == -(2 + 1) - (3 + 0.5)
+
+
+@pytest.mark.parametrize("name", ["mixed_precision", "nested", "composite", "shared_after_constant", "open_size"])
+def test_other_networks_prove_themselves(name):
+    model = NETWORKS[name]()
+    x = np.random.default_rng(0).random((8, *(size or 12 for size in model.inputs[0].shape[1:]))).astype("float32")
+    transform = SubstituteAdditive(examples=8)
+    result = transform(model, Data(calibration=x))
+    assert result.changes
+    assert all(check.passed for check in transform.prove(model, result, [x[:4]]))
+
+
+def test_a_dense_layer_hands_masks_on():
+    image = keras.Input((5, 3))
+    x = AdditiveDense(4)(layers.Masking()(image))
+    assert ops.convert_to_numpy(AdditiveDense(4).compute_mask(x, np.ones((2, 5), bool))).all()
+    model = keras.Model(image, layers.GlobalAveragePooling1D()(x))
+    given = np.ones((1, 5, 3), "float32")
+    given[:, 3:] = 0
+    np.testing.assert_allclose(np.array(model(given)), np.array(model(given[:, :1].repeat(5, 1))), rtol=1e-5)
+
+
 def test_the_fit_is_the_least_squares_answer():
     """Against NumPy's own solution of the same problem, on a layer for which it has a positive ratio."""
     rng = np.random.default_rng(3)
@@ -216,11 +273,15 @@ def test_what_cannot_be_additive_is_named(trained):
     model, data = trained
     shared, image = layers.Dense(4, name="shared"), keras.Input((6, 6, 4))
     grouped = layers.Conv2D(4, 1, groups=2, name="grouped")(image)
-    other = keras.Model(image, layers.Add()([shared(grouped), shared(image)]))
+    bound = layers.Dense(4, kernel_constraint="max_norm", name="bound")(image)
+    bent = layers.Dense(4, activation=layers.PReLU(), name="bent")(image)
+    other = keras.Model(image, layers.Add()([shared(grouped), shared(image), bound, bent]))
     x = np.random.default_rng(0).normal(size=(8, 6, 6, 4)).astype("float32")
     result = SubstituteAdditive()(other, Data(calibration=x))
     assert {skip.layer: skip.reason for skip in result.skips} == {
         "grouped": "it is a grouped convolution",
+        "bound": "it has a constraint on its kernel, which its signs and sizes would not keep",
+        "bent": "it has a layer as its activation",
         "shared": "it is called more than once: no one scale fits what it reads",
     }
     with pytest.raises(

@@ -42,7 +42,7 @@ def clustered(k, share_of_zeros=0.0, seed=0):
         if len(weight.shape) > 1:
             values = rng.normal(size=k).astype("float32")
             value = values[rng.integers(0, k, weight.shape)]
-            weight.assign(value * (rng.random(weight.shape) >= share_of_zeros))
+            weight.assign(np.where(rng.random(weight.shape) < share_of_zeros, 0, value))  # 0 · -1 would be another zero
     return model
 
 
@@ -163,11 +163,12 @@ def test_codes_have_their_true_width(k, width, per_byte):
 
 @pytest.mark.parametrize("method", range(len(METHODS)))
 def test_every_method_gives_pieces_of_the_size_asked_for(method):
-    plain = np.random.default_rng(0).integers(0, 3, 10_000).astype("u1").tobytes()
+    length = 600_000  # Packed to more than is handed to a decompressor at once.
+    plain = np.random.default_rng(0).integers(0, 3, length).astype("u1").tobytes()
     packed = METHODS[method].pack(plain)
     stream = Stream(Reader(bytes([method]) + leb128(len(plain)) + leb128(len(packed)) + packed))
     pieces = list(stream.pieces(4096))
-    assert [len(piece) for piece in pieces] == [4096, 4096, 10_000 - 2 * 4096]
+    assert [len(piece) for piece in pieces] == [*[4096] * (length // 4096), length % 4096]
     assert b"".join(pieces) == plain
 
 
@@ -210,6 +211,51 @@ def test_what_is_cut_short_or_followed_is_refused(small):
             unpack(packed[:length])
     with pytest.raises(ModelError, match=rf"with 2 bytes behind its {len(packed)}\. Copy it again"):
         unpack(packed + b"ab")
+
+
+def _overwritten(data, packed):
+    """Some bytes in a row replaced: by zeros, by noise, by others of the same container."""
+    start = data.draw(st.integers(0, len(packed) - 1))
+    length = data.draw(st.integers(1, len(packed) - start))
+    source = data.draw(st.integers(0, len(packed) - length))
+    parts = st.sampled_from([bytes(length), packed[source : source + length]]) | st.binary(
+        min_size=length, max_size=length
+    )
+    return packed[:start] + data.draw(parts) + packed[start + length :]
+
+
+def _lost(data, packed):
+    start, end = sorted(data.draw(st.tuples(*[st.integers(0, len(packed))] * 2)))
+    return packed[:start] + packed[end:]
+
+
+def _inserted(data, packed):
+    at = data.draw(st.integers(0, len(packed)))
+    return packed[:at] + data.draw(st.binary(min_size=1, max_size=300)) + packed[at:]
+
+
+def _flipped(data, packed):
+    damaged = bytearray(packed)
+    for place in data.draw(st.sets(st.integers(0, 8 * len(packed) - 1), min_size=1, max_size=40)):
+        damaged[place // 8] ^= 1 << place % 8
+    return bytes(damaged)
+
+
+@pytest.mark.parametrize("damage", [_overwritten, _lost, _inserted, _flipped])
+def test_fuzzed_damage_is_refused(small, damage):
+    content, packed = small
+
+    @settings(max_examples=150, deadline=None)
+    @given(st.data())
+    def tried(data):
+        damaged = damage(data, packed)
+        if damaged == packed:
+            assert unpack(damaged) == content
+            return
+        with pytest.raises(ModelError, match="Received: the container, "):
+            unpack(damaged)
+
+    tried()
 
 
 def test_another_version_is_named(small):
@@ -304,7 +350,12 @@ def test_the_command_line_packs_and_restores(files, tmp_path, capsys):
     network.write_bytes(files["shared"].read_bytes())
     assert run(["pack", str(network)]) == 0
     packed = tmp_path / "net.pdz"
-    assert f"({packed.stat().st_size:,} bytes): {packed}" in capsys.readouterr().out
+    told = {line[:22].strip(): line[22:] for line in capsys.readouterr().out.splitlines()}
+    before = network.stat().st_size
+    assert told["File"].endswith(f"({before:,} bytes)")
+    assert told["File, zipped"].endswith(f"({deflated_bytes(network.read_bytes()):,} bytes)")
+    assert told["Container"].endswith(f"({packed.stat().st_size:,} bytes)")
+    assert told["Memory while running"].endswith("B, unpacked; on this computer, one thread")
     assert run(["unpack", str(packed)]) == 2
     assert f"Without --out nothing is replaced. Received: {network}" in capsys.readouterr().err
     assert run(["unpack", str(packed), "-o", str(tmp_path / "back.tflite")]) == 0
@@ -314,6 +365,15 @@ def test_the_command_line_packs_and_restores(files, tmp_path, capsys):
     assert run(["pack", str(network), "-o", str(packed), "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert figures["packed_bytes"] == packed.stat().st_size < figures["zipped_bytes"] < figures["size_bytes"]
+    assert figures["running_bytes"] > figures["size_bytes"] == before
+
+
+def test_a_file_that_cannot_run_is_packed_and_its_memory_unknown(tmp_path, capsys):
+    (tmp_path / "net.tflite").write_bytes(with_buffers([b"ab" * 50]))
+    assert run(["pack", str(tmp_path / "net.tflite"), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["running_bytes"] is None
+    assert err.startswith("Memory while running is unknown. LiteRT must be able to run the file. Received: ")
 
 
 def test_a_damaged_container_leaves_nothing_and_says_so_in_one_line(small, tmp_path, capsys):

@@ -91,13 +91,15 @@ class Additive(keras.layers.Layer):
         kernel = ops.convert_to_tensor(self.kernel)
         return self.multiply(x, sign(kernel, training)), self.multiply(sign(x, training), kernel)
 
-    def call(self, x: Any, training: bool | None = None) -> Any:
+    def linear(self, x: Any, training: bool | None = None) -> Any:
+        """a · (X·sign(W) + sign(X)·W) + b."""
         y = ops.add(*self.halves(x, training))
         if self.scale is not None:
             y = ops.multiply(y, self._along_channels(self.scale, y))
-        if self.bias is not None:
-            y = ops.add(y, self._along_channels(self.bias, y))
-        return self.activation(y)
+        return y if self.bias is None else ops.add(y, self._along_channels(self.bias, y))
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        return self.activation(self.linear(x, training))
 
     def _along_channels(self, values: Any, y: Any) -> Any:
         first = getattr(self, "data_format", None) == "channels_first"
@@ -130,6 +132,7 @@ class AdditiveDense(Additive):
     def __init__(self, units: int, activation: Any = None, **kwargs: Any):
         super().__init__(whole("units", units, type(self).__name__), activation, **kwargs)
         self.units = units
+        self.supports_masking = True  # As that of Dense: each position is by itself.
 
     def build(self, input_shape: tuple) -> None:
         self._add_weights((input_shape[-1], self.units))

@@ -3,12 +3,12 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from paredown.cli import start
-from paredown.errors import ModelError, SettingError
+from paredown.errors import DeviceError, ModelError, SettingError
 
 SUFFIX = ".pdz"
 
@@ -24,15 +24,37 @@ def pack(
     start.check_tflite(file)
     out = _place(file, out, SUFFIX)
     from paredown.container import pack_file
-    from paredown.report import formats
 
     made = pack_file(file, out)
+    running, unknown = _running(file)
     if as_json:
-        typer.echo(json.dumps({**dataclasses.asdict(made), "path": str(made.path)}, indent=2))
-        return
-    sizes = (made.size_bytes, made.zipped_bytes, made.packed_bytes)
-    whole, zipped, packed = (f"{formats.size(size)} ({size:,} bytes)" for size in sizes)
-    typer.echo(f"File {whole}, zipped {zipped}, packed {packed}: {made.path}")
+        plain = {**dataclasses.asdict(made), "path": str(made.path), "running_bytes": running}
+        typer.echo(json.dumps(plain, indent=2))
+    else:
+        _print(made, running)
+    if unknown:
+        typer.echo(unknown, err=True)
+
+
+def _running(file: Path) -> tuple[int | None, str]:
+    """Memory while running; where it cannot be had, None and why: the file is packed all the same."""
+    from paredown.measure import running_bytes
+
+    try:
+        return running_bytes(file), ""
+    except (ModelError, DeviceError) as error:
+        return None, f"Memory while running is unknown. {error}"
+
+
+def _print(made: Any, running: int | None) -> None:
+    from paredown.report import formats
+
+    sizes = {"File": made.size_bytes, "File, zipped": made.zipped_bytes, "Container": made.packed_bytes}
+    for name, size in sizes.items():
+        typer.echo(f"{name:<22}{formats.size(size)} ({size:,} bytes)")
+    after = "" if running is None else ", unpacked; on this computer, one thread"
+    typer.echo(f"{'Memory while running':<22}{formats.size(running)}{after}")
+    typer.echo(f"Written: {made.path}")
 
 
 def unpack(

@@ -18,6 +18,8 @@ PIECE = 1 << 20
 #: How much of a stream is tried with every method, from its middle.
 _SAMPLE = 1 << 17
 _LEVEL = 9
+#: So much is handed to a decompressor at once: zlib gives back what it did not take, a copy each time.
+_FEED = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Method:
 
     Args:
         pack: pack(plain) gives the packed bytes.
-        unpacker: unpacker(plain length) gives an object with `decompress(bytes, most)` and `eof`.
+        unpacker: unpacker(plain length) gives an object with `decompress(bytes, most)`, `needs_input` and `eof`.
     """
 
     pack: Callable[[bytes], bytes]
@@ -58,6 +60,10 @@ class _Inflate:
     @property
     def eof(self) -> bool:
         return self._inner.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._inner.unconsumed_tail
 
     def decompress(self, packed: bytes, most: int) -> bytes:
         return self._inner.decompress(self._inner.unconsumed_tail + packed, most)
@@ -130,13 +136,14 @@ class Stream:
         if self._method.unpacker is None:
             yield from (self._packed[at : at + size] for at in range(0, len(self._packed), size))
             return
-        unpacker, packed = self._method.unpacker(self.length), self._packed
+        unpacker, packed, at = self._method.unpacker(self.length), self._packed, 0
         try:
             while not unpacker.eof:
-                piece = unpacker.decompress(packed, size)
-                if not piece and not packed and not unpacker.eof:
+                more = packed[at : at + _FEED] if unpacker.needs_input else b""
+                at += len(more)
+                piece = unpacker.decompress(more, size)
+                if not piece and not more and at == len(packed) and not unpacker.eof:
                     raise ValueError("a stream breaks off")
-                packed = b""
                 yield piece
         except (lzma.LZMAError, zlib.error) as error:
             raise ValueError(f"a stream cannot be read ({error})") from error

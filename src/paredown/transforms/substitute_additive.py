@@ -1,12 +1,14 @@
 """SubstituteAdditive: puts layers of the ef-operator in the place of trained Dense and Conv2D layers."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import keras
 
 from paredown.blocks.additive import AdditiveConv2D, AdditiveDense
+from paredown.checks import Check
 from paredown.errors import DataError
 from paredown.moments import columns
 from paredown.network import Call, Network
@@ -17,6 +19,7 @@ from paredown.reconstruct import in_memory
 from paredown.side_by_side import Pair, SideBySide
 from paredown.transform import Change, Skip, Transform, TransformResult, is_whole
 from paredown.transforms.additive_fit import AdditiveFit
+from paredown.transforms.additive_proof import proofs
 from paredown.transforms.chains import holds
 from paredown.transforms.named import check_names, names
 
@@ -78,6 +81,12 @@ class SubstituteAdditive(Transform):
         changes = tuple(Change(path, "substituted (additive), MACs", before[path], after[path]) for path in paths)
         return TransformResult(result, changes, tuple(skips), log={"losses": losses})
 
+    def prove(self, model: Any, result: TransformResult, inputs: Sequence[Any]) -> tuple[Check, ...]:
+        """Each new layer gives what its definition gives, written out, on what it reads; its weights are the trained
+        ones but for one size per output; all others are as they were. How near it comes to the layer in whose place
+        it stands is no equality: `result.log["losses"]` says it."""
+        return proofs(model, result.model, [change.layer for change in result.changes], inputs)
+
     def _chosen(self, network: Network) -> tuple[dict[str, Call], list[Skip]]:
         """The layers to replace, and why others are left alone."""
         calls: dict[str, list[Call]] = {}
@@ -97,6 +106,10 @@ class SubstituteAdditive(Transform):
         if len(calls) > 1:
             return "it is called more than once: no one scale fits what it reads"
         why = why_not_linear(layer)
+        if why is None and layer.kernel_constraint is not None:
+            why = "has a constraint on its kernel, which its signs and sizes would not keep"
+        if why is None and isinstance(layer.activation, keras.layers.Layer):
+            why = "has a layer as its activation"
         return f"it {why}" if why else None
 
 
