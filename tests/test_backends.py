@@ -37,6 +37,8 @@ PARTS = {
         "test_features.py::test_nothing_else_of_training_changes",
         "test_sparse.py::test_a_layer_is_its_patches_times_its_matrices",
         "test_prune_weights.py::test_zeros_survive_training_to_the_bit[adamw]",
+        "test_additive.py::test_the_slope_for_inputs_reaches_the_layers_before",
+        "test_additive.py::test_what_is_substituted_proves_itself",
         "test_twin.py::test_what_is_learned_comes_back_under_the_networks_own_layers",
     ],
 }

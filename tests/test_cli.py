@@ -308,6 +308,8 @@ class FakeProfile:
     activation_bytes: int = 100_352
     peak_activation_bytes: int = 103_488
     unknown: list = field(default_factory=lambda: ["odd"])
+    additions: int = 0
+    sign_changes: int = 0
 
     def to_dict(self) -> dict:
         return {"layers": [vars(layer) for layer in self.layers]}
@@ -361,6 +363,17 @@ def test_profile_prints_a_table_with_unknown_as_unknown(profiled, capsys):
     assert odd.count("unknown") == 2
     assert "[red]odd: no rule for Odd" in out
     assert "225.8 k MACs without 1 of unknown cost" in out
+    assert "additions" not in out
+
+
+def test_profile_tells_additions_apart_from_macs(profiled, capsys, monkeypatch):
+    monkeypatch.setattr(FakeProfile, "additions", 2 * 6 * 6 * 5 * 27)
+    monkeypatch.setattr(FakeProfile, "sign_changes", 6 * 6 * 5 * 27)
+    monkeypatch.setattr(FakeProfile, "__init__", lambda self, layers: vars(self).update(layers=layers, unknown=[]))
+    assert run(["profile", str(profiled.model)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "225.8 k MACs" in out
+    assert "In place of MACs: 9,720 additions and 4,860 sign changes of additive layers" in out
 
 
 def test_profile_says_why(profiled, capsys):

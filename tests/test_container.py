@@ -306,7 +306,7 @@ def stream(method, length, packed):
         ((numbers(0, 1 << 50),), r"bytes are asked for where 0 are left"),
         ((numbers(0, 1, 0, 3, 5, 0, 0),), r"a codebook of 0 values of 3 bytes cannot be"),
         (
-            (numbers(4, 1, 0, 1, 4, 2, 5, 6, 2), numbers(), stream(0, 1, b"\x09")),
+            (numbers(4, 1, 0, 1, 4, 2, 5, 6, 2), numbers(), stream(0, 1, b"\x09"), stream(0, 1, b"\x00")),
             r"gaps lead 6 values beyond a buffer of 4",
         ),
         (

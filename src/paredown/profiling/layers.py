@@ -189,6 +189,7 @@ def _layer(path: str, calls: list[Call], shapes: Shapes) -> LayerProfile:
     if None not in terms:
         # Every channel counts: the number of channels is the kernel's own.
         macs, note = sum(_macs(call, shapes) for call in calls), ""
+    additions, sign_changes = _instead(calls, shapes)
     return LayerProfile(
         path,
         type(operation).__name__,
@@ -199,16 +200,16 @@ def _layer(path: str, calls: list[Call], shapes: Shapes) -> LayerProfile:
         written,
         None if macs is None else macs / max(1, moved),
         note,
-        **_instead(calls, shapes),
+        additions=additions,
+        sign_changes=sign_changes,
     )
 
 
-def _instead(calls: list[Call], shapes: Shapes) -> dict[str, int]:
+def _instead(calls: list[Call], shapes: Shapes) -> tuple[int, int]:
     """Additions and sign changes in the place of multiply-adds, over all calls."""
     rule = rule_for(calls[0].operation)
-    counts = [rule.sums(call, shapes.of) for call in calls] if rule and rule.sums else [(0, 0)]
-    additions, signs = (sum(column) for column in zip(*counts, strict=True))
-    return {"additions": additions, "sign_changes": signs}
+    counts = [rule.sums(call, shapes.of) for call in calls] if rule and rule.sums else []
+    return sum(additions for additions, _ in counts), sum(signs for _, signs in counts)
 
 
 def _macs(call: Call, shapes: Shapes) -> int:

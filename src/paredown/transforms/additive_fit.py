@@ -25,7 +25,8 @@ class AdditiveFit:
 
     def __init__(self, layer: Any, bias: Any):
         self._layer, self._bias = layer, 0.0 if bias is None else keras.ops.convert_to_numpy(ops.cast(bias, "float32"))
-        self._count, self._sums, self._products = 0, 0.0, 0.0
+        outputs = layer.kernel.shape[-1]
+        self._count, self._sums, self._products = 0, np.zeros((3, outputs)), np.zeros((3, 3, outputs))
 
     def add(self, before: Any, after: Any) -> None:
         """One batch of the layer's input: in the network as it was, and as it is now."""
@@ -33,10 +34,8 @@ class AdditiveFit:
         first, second = self._layer.halves(ops.cast(after, "float32"))
         columns = [self._rows(first), self._rows(second), self._rows(ordinary) + self._bias]
         self._count += len(columns[0])
-        self._sums = self._sums + np.array([column.sum(0, dtype="float64") for column in columns])
-        self._products = self._products + np.array(
-            [[(a * b).sum(0, dtype="float64") for b in columns] for a in columns]
-        )
+        self._sums += [column.sum(0, dtype="float64") for column in columns]
+        self._products += [[(a * b).sum(0, dtype="float64") for b in columns] for a in columns]
 
     def _rows(self, y: Any) -> np.ndarray:
         """(positions of all examples, outputs)."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import keras
+from keras.layers import PReLU
 
 from paredown.blocks.additive import AdditiveConv2D, AdditiveDense
 from paredown.checks import Check
@@ -108,8 +109,8 @@ class SubstituteAdditive(Transform):
         why = why_not_linear(layer)
         if why is None and layer.kernel_constraint is not None:
             why = "has a constraint on its kernel, which its signs and sizes would not keep"
-        if why is None and isinstance(layer.activation, keras.layers.Layer):
-            why = "has a layer as its activation"
+        if why is None and (getattr(layer.activation, "weights", None) or isinstance(layer.activation, PReLU)):
+            why = "has an activation with weights of its own"  # PReLU's are not there before it is first run.
         return f"it {why}" if why else None
 
 
