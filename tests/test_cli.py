@@ -343,11 +343,11 @@ def profiled(inputs, monkeypatch) -> SimpleNamespace:
             **common,
         ),
     ]
-    inputs.seen = {}
+    inputs.seen, inputs.more = {}, {}
     monkeypatch.setattr("paredown.model_file.load_model", lambda path, trust: inputs.seen.update(trust=trust) or path)
     monkeypatch.setattr(
         "paredown.profiling.profile",
-        lambda model, input_shape: inputs.seen.update(shape=input_shape) or FakeProfile(rows),
+        lambda model, input_shape: inputs.seen.update(shape=input_shape) or FakeProfile(rows, **inputs.more),
     )
     return inputs
 
@@ -366,13 +366,10 @@ def test_profile_prints_a_table_with_unknown_as_unknown(profiled, capsys):
     assert "additions" not in out
 
 
-def test_profile_tells_additions_apart_from_macs(profiled, capsys, monkeypatch):
-    monkeypatch.setattr(FakeProfile, "additions", 2 * 6 * 6 * 5 * 27)
-    monkeypatch.setattr(FakeProfile, "sign_changes", 6 * 6 * 5 * 27)
-    monkeypatch.setattr(FakeProfile, "__init__", lambda self, layers: vars(self).update(layers=layers, unknown=[]))
+def test_profile_tells_additions_apart_from_macs(profiled, capsys):
+    profiled.more |= {"additions": 2 * 6 * 6 * 5 * 27, "sign_changes": 6 * 6 * 5 * 27}
     assert run(["profile", str(profiled.model)]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "225.8 k MACs" in out
     assert "In place of MACs: 9,720 additions and 4,860 sign changes of additive layers" in out
 
 
