@@ -282,9 +282,10 @@ def test_what_cannot_be_additive_is_named(trained):
     assert {skip.layer: skip.reason for skip in result.skips} == {
         "grouped": "it is a grouped convolution",
         "bound": "it has a constraint on its kernel, which its signs and sizes would not keep",
-        "bent": "it has a layer as its activation",
-        "shared": "it is called more than once: no one scale fits what it reads",
     }
+    bent = keras.Sequential([image, layers.Dense(4, activation=layers.PReLU(), name="bent")])
+    _, (skip,) = SubstituteAdditive()._chosen(Network(bent))
+    assert (skip.layer, skip.reason) == ("bent", "it has an activation with weights of its own")
     with pytest.raises(
         SettingError, match=r"layers must name layers of the network\. Received: \['gone'\] \(SubstituteAdd"
     ):

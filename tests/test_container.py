@@ -360,7 +360,6 @@ def test_the_command_line_packs_and_restores(files, tmp_path, capsys):
     assert f"Without --out nothing is replaced. Received: {network}" in capsys.readouterr().err
     assert run(["unpack", str(packed), "-o", str(tmp_path / "back.tflite")]) == 0
     assert (tmp_path / "back.tflite").read_bytes() == network.read_bytes()
-    assert run(["pack", str(network), "-o", str(packed), "--json"]) == 0
     capsys.readouterr()
     assert run(["pack", str(network), "-o", str(packed), "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
