@@ -13,6 +13,7 @@ from paredown.blocks import AdditiveConv2D, AdditiveDense
 from paredown.blocks.additive import sign
 from paredown.errors import DataError, SettingError
 from paredown.measure import LiteRTRunner
+from paredown.network import Network
 from paredown.transforms.additive_proof import definition
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import keras
-from keras.layers import PReLU
 
 from paredown.blocks.additive import AdditiveConv2D, AdditiveDense
 from paredown.checks import Check
@@ -109,7 +108,9 @@ class SubstituteAdditive(Transform):
         why = why_not_linear(layer)
         if why is None and layer.kernel_constraint is not None:
             why = "has a constraint on its kernel, which its signs and sizes would not keep"
-        if why is None and (getattr(layer.activation, "weights", None) or isinstance(layer.activation, PReLU)):
+        if why is None and (
+            getattr(layer.activation, "weights", None) or isinstance(layer.activation, keras.layers.PReLU)
+        ):
             why = "has an activation with weights of its own"  # PReLU's are not there before it is first run.
         return f"it {why}" if why else None
 
