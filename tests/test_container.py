@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from paredown import export_litert
 from paredown.cli.main import run
 from paredown.container import pack, pack_file, unpack, unpack_file, unpacked
-from paredown.container.buffers import find_buffers
 from paredown.container.codes import Codes, find_codes
 from paredown.container.numbers import Reader, leb128
 from paredown.container.runs import Runs
 from paredown.container.streams import METHODS, Stream, packed_stream
 from paredown.errors import ModelError, SettingError
 from paredown.measure.size import deflated_bytes
+from paredown.tflite import find_buffers
 
 #: What a container has around its streams: far less than the few hundred bytes that it may exceed a zip by.
 OVERHEAD = 80

@@ -23,12 +23,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from paredown.container.buffers import find_buffers
-from paredown.container.codes import Codes, find_codes
+from paredown.container.codes import LEAST_BYTES, Codes, find_codes
 from paredown.container.numbers import Reader, leb128
 from paredown.container.runs import Runs
 from paredown.container.streams import PIECE, Stream, packed_stream
 from paredown.errors import ModelError
+from paredown.tflite import find_buffers
 
 MARK, VERSION = b"PDZ", 1
 #: A flatbuffer's own limit.
@@ -71,7 +71,8 @@ def pack(content: bytes) -> bytes:
     Args:
         content: Any bytes; those of a .tflite file whose weights take few values shrink most.
     """
-    found = [(start, end, find_codes(content[start:end])) for start, end in find_buffers(content)]
+    # What is found decides how well the file is packed, never whether it is restored.
+    found = [(start, end, find_codes(content[start:end])) for start, end in find_buffers(content, LEAST_BYTES)]
     coded = [(start, end, codes) for start, end, codes in found if codes is not None]
     packed = _container(content, coded)
     # A codebook is chosen by an estimate: where all of them together are no gain, there are none.

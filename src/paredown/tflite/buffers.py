@@ -2,17 +2,18 @@
 
 import struct
 
-from paredown.container.codes import LEAST_BYTES
-
 #: What reading offsets that lead nowhere raises.
 _LOST = (struct.error, IndexError, TypeError, ValueError, OverflowError, AttributeError)
 
 
-def find_buffers(content: bytes) -> list[tuple[int, int]]:
+def find_buffers(content: bytes, least_bytes: int = 1) -> list[tuple[int, int]]:
     """(start, end) of the buffers in a .tflite file, in order and apart; none where it cannot be read as one.
 
-    Those behind the flatbuffer, as files of more than 2 GB have them, too. What is found decides how well the file is
-    packed, never whether it is restored.
+    Those behind the flatbuffer, as files of more than 2 GB have them, too.
+
+    Args:
+        content: Of the file, which may be damaged.
+        least_bytes: Smaller buffers are left out.
     """
     if content[4:8] != b"TFL3":
         return []
@@ -25,7 +26,7 @@ def find_buffers(content: bytes) -> list[tuple[int, int]]:
         return []
     apart, last = [], 0
     for start, end in sorted(found):
-        if last <= start and start + LEAST_BYTES <= end <= len(content):
+        if last <= start and start + least_bytes <= end <= len(content):
             apart.append((start, end))
             last = end
     return apart
