@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         PruneGradually,
         PruneWeights,
         ReestimateBatchNorm,
+        ShareWeights,
         SubstituteConv,
     )
 
@@ -54,6 +55,7 @@ _HOMES = {
         "PruneGradually",
         "PruneWeights",
         "ReestimateBatchNorm",
+        "ShareWeights",
         "SubstituteConv",
     ),
 }
@@ -82,6 +84,7 @@ __all__ = [
     "ReestimateBatchNorm",
     "Rule",
     "Run",
+    "ShareWeights",
     "Skip",
     "Split",
     "SubstituteConv",

@@ -8,6 +8,7 @@ from paredown.transforms.prune_cycle import PruneCycle
 from paredown.transforms.prune_gradually import PruneGradually
 from paredown.transforms.prune_weights import PruneWeights
 from paredown.transforms.reestimate_batch_norm import ReestimateBatchNorm
+from paredown.transforms.share_weights import ShareWeights
 from paredown.transforms.substitute_conv import SubstituteConv
 
 TRANSFORMS: dict[str, type[Transform]] = {
@@ -17,6 +18,7 @@ TRANSFORMS: dict[str, type[Transform]] = {
         Factorize,
         SubstituteConv,
         PruneWeights,
+        ShareWeights,
         PruneCycle,
         PruneGradually,
         ReestimateBatchNorm,
@@ -33,5 +35,6 @@ __all__ = [
     "PruneGradually",
     "PruneWeights",
     "ReestimateBatchNorm",
+    "ShareWeights",
     "SubstituteConv",
 ]

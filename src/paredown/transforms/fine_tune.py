@@ -17,6 +17,7 @@ from paredown.rebuild import rebuild
 from paredown.transform import Transform, TransformResult, is_number
 from paredown.transforms.batches import AUGMENT, OrderedBatches, ShuffledBatches
 from paredown.transforms.features import AUTO, Features
+from paredown.transforms.keep_shared import sharing_kept, summing
 from paredown.transforms.keep_zeros import zeros_kept
 from paredown.transforms.matching import Matching
 from paredown.transforms.objective import Objective, choose, class_like, loss_name, plain_optimizer
@@ -71,6 +72,9 @@ class FineTune(Transform):
             inference. For short fine-tuning of refitted networks (`PruneChannels(reconstruct=True)`): their statistics
             fit their weights, and a batch's own would shift every layer at the first step.
         keep_zeros: Weights of kernels that are exactly zero, as `PruneWeights` leaves them, stay zero.
+        keep_shared: Weights of a kernel that are exactly equal, as `ShareWeights` leaves them, stay equal: each value
+            is trained as one parameter, its gradient the sum over the weights that share it. With SGD that calls for a
+            smaller learning rate, the more the more weights share a value.
     Source:
         Hinton et al. 2015, arXiv:1503.02531, section 2 (`teacher_weight`, `temperature`);
         Romero et al. 2015, arXiv:1412.6550, section 2.2 (`features`: hints, without a regressor since shapes are equal,
@@ -96,6 +100,7 @@ class FineTune(Transform):
     strength: float = 0.0
     steps_per_execution: int = 1
     keep_zeros: bool = False
+    keep_shared: bool = False
     frozen_statistics: bool = False
     features: str | tuple[str, ...] = ()
     feature_weight: float = 0.0
@@ -109,7 +114,7 @@ class FineTune(Transform):
         self._require("learning_rate", rate is None or (is_number(rate) and 0 < rate < np.inf), "above 0", "e.g. 0.001")
         self._require("holdout", is_number(self.holdout) and 0 < self.holdout < 1, "in (0, 1)", "e.g. 0.1")
         self._require("teacher_weight", is_number(self.teacher_weight) and 0 <= self.teacher_weight < 1, "in [0, 1)")
-        for name in ("keep_zeros", "frozen_statistics"):
+        for name in ("keep_zeros", "keep_shared", "frozen_statistics"):
             self._require(name, isinstance(getattr(self, name), bool), "true or false")
         hot = is_number(self.temperature) and 0 < self.temperature < np.inf
         self._require("temperature", hot, "above 0", "e.g. 4")
@@ -161,8 +166,13 @@ class FineTune(Transform):
         batches = ShuffledBatches(train, self.batch_size, self.steps_per_epoch, seed, self.augment, pack)
         rate = self._set_rate(objective, self.epochs * len(batches))
         at_once = 1 if keras.backend.backend() == "torch" else self.steps_per_execution
-        trainer.compile(**objective.compile, steps_per_execution=at_once)
-        with zeros_kept(tuned, body) if self.keep_zeros else contextlib.nullcontext():
+        with contextlib.ExitStack() as kept:
+            if self.keep_shared:
+                members = kept.enter_context(sharing_kept(tuned, body))
+                objective.compile["optimizer"] = summing(objective.compile["optimizer"], members)
+            if self.keep_zeros:
+                kept.enter_context(zeros_kept(tuned, body))
+            trainer.compile(**objective.compile, steps_per_execution=at_once)
             history = self._fit(trainer, batches, held_out and OrderedBatches(held_out, self.batch_size, pack), rate)
         bring_back()
         losses = history.get("val_loss")
