@@ -23,7 +23,7 @@ _BINS, _PER_PART = 512, 8
 #: How many times finer the next bins are.
 _FINER = 4
 #: What rounding may have added to a bound, as a share of U and of the whole sum of squares.
-_ROUNDING = 1e-9, 1e-13
+_ROUNDING = 1e-9, 1e-12
 
 
 def optimal(points: Points, k: int) -> np.ndarray:

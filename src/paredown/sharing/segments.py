@@ -100,7 +100,8 @@ def _row_minima(segments: Segments, before: np.ndarray, start: int, low: int, hi
 
 def _ragged(segments: Segments, before: np.ndarray, start: int, b: np.ndarray, least: np.ndarray, most: np.ndarray):
     """For each b the least of F(a) + C(a, b) over a = least .. most, and the first a that gives it."""
-    sizes = most - least + 1
+    # Where two are as good up to rounding, the order of the origins may be broken.
+    sizes = np.maximum(most, least) - least + 1
     ends = np.cumsum(sizes)
     starts = ends - sizes
     a = np.arange(ends[-1]) + np.repeat(least - starts, sizes)
