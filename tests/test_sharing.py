@@ -1,0 +1,140 @@
+"""The algebra of shared values: 1-D k-means against brute force, its windows against the plain dynamic programme."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from paredown.errors import SettingError
+from paredown.sharing import METHODS, Points, different, error, index_bits, shared, spread, total_bits
+from paredown.sharing.optimal import optimal
+from paredown.sharing.segments import Segments, forward, path
+
+values = st.lists(st.integers(-9, 9).map(lambda i: i / 3), min_size=1, max_size=8)
+seeds = st.integers(0, 10**6)
+
+
+def everything(x, weights, k):
+    """The least loss of all ways to cut the sorted values into k parts."""
+    order = np.argsort(x)
+    x, weights = x[order], weights[order]
+    losses = []
+    for cuts in itertools.combinations(range(1, len(x)), min(k, len(x)) - 1):
+        parts = zip(np.split(x, cuts), np.split(weights, cuts), strict=True)
+        losses.append(sum((w * (v - np.average(v, weights=w)) ** 2).sum() for v, w in parts))
+    return min(losses)
+
+
+@given(values, st.integers(1, 5), seeds)
+@settings(max_examples=30, deadline=None, derandomize=True)
+def test_the_optimum_is_the_best_of_all_partitions(numbers, k, seed):
+    x = np.array(numbers)
+    for weights in (np.ones(len(x)), np.random.default_rng(seed).uniform(0.01, 9, len(x))):
+        points = Points.of(x, weights)
+        edges = optimal(points, k)
+        best = everything(x, weights, k)
+        assert points.loss(edges) == pytest.approx(best, abs=1e-9)
+        assert error(x, shared(x, k, weights=weights), weights) == pytest.approx(best, abs=1e-9)
+
+
+def plain(points, k):
+    """The dynamic programme over all values, without windows."""
+    n, (mass, first, second) = len(points), points.sums
+    low, high = np.zeros(k + 1, int), np.full(k + 1, n)
+    low[-1], high[0] = n, 0
+    _, origins = forward(Segments(mass, (first, first), (second, second)), low, high)
+    return path(origins, low)
+
+
+SHAPES = {
+    "normal": lambda rng, n: rng.normal(size=n),
+    "heavy tails": lambda rng, n: rng.standard_t(2, size=n),
+    "two humps": lambda rng, n: np.concatenate([rng.normal(-5, 0.1, n // 2), rng.normal(5, 1, n - n // 2)]),
+    "steps": lambda rng, n: rng.integers(0, 1500, n) / 7,
+    "far from zero": lambda rng, n: 1000 + rng.normal(size=n),
+    "log": lambda rng, n: np.exp(4 * rng.normal(size=n)),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("k", [2, 5, 24])
+def test_windows_lose_nothing(shape, k):
+    rng = np.random.default_rng(k)
+    x = SHAPES[shape](rng, 3000)
+    for weights in (None, rng.gamma(0.3, size=3000)):
+        points = Points.of(x, weights)
+        # The same loss to rounding; where two partitions tie, either may be found.
+        assert points.loss(optimal(points, k)) == pytest.approx(points.loss(plain(points, k)), rel=1e-9)
+
+
+@given(seeds, st.integers(1, 40), st.booleans())
+@settings(max_examples=20, deadline=None, derandomize=True)
+def test_never_worse_than_lloyd_and_less_with_every_k(seed, k, weighted):
+    rng = np.random.default_rng(seed)
+    x = rng.choice([-1.0, 0.5, 3.0], 300) + rng.gamma(0.5, size=300)
+    weights = rng.gamma(0.5, size=300) if weighted else None
+    points = Points.of(x, weights)
+    losses = {name: points.loss(method(points, k)) for name, method in METHODS.items()}
+    slack = 1e-12 * spread(x, weights)
+    assert losses["optimal"] <= min(losses.values()) + slack
+    assert points.loss(optimal(points, k + 1)) <= losses["optimal"] + slack
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_value_is_the_mean_of_its_members(method):
+    rng = np.random.default_rng(1)
+    x, weights = rng.normal(size=500), rng.uniform(0, 2, 500)
+    new = shared(x, 7, method, weights)
+    assert different(new) <= 7
+    for value in np.unique(new):
+        assert value == pytest.approx(np.average(x[new == value], weights=weights[new == value]))
+    assert (np.abs(x - new) <= np.abs(x[:, None] - np.unique(new)).min(1) + 1e-12).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_as_many_values_as_there_are_change_nothing(method):
+    x = np.float32([1e-20, 0.1, 0.1, -7, 3, 3]).reshape(2, 3)
+    for k in (5, 6, 256):
+        new = shared(x, k, method, np.arange(6).reshape(2, 3))
+        assert np.array_equal(new, x)
+        assert new.dtype == x.dtype
+
+
+def test_what_weighs_more_pulls_more():
+    x = np.array([0.0, 1, 10])
+    assert shared(x, 2).tolist() == [0.5, 0.5, 10]
+    assert shared(x, 2, weights=[1, 3, 1])[:2].tolist() == [0.75, 0.75]
+    # So little is lost at 0 that 1 and 10 are worth a value each.
+    assert shared(np.array([-4.0, 0, 1]), 2, weights=[1e-3, 1, 1]).tolist() == pytest.approx([0, 0, 1], abs=5e-3)
+    # A value that weighs nothing goes to the nearest, and pulls none.
+    assert shared(np.array([0.0, 1, 4, 5, 100]), 2, weights=[1, 1, 1, 1, 0]).tolist() == [0.5, 0.5, 4.5, 4.5, 4.5]
+    assert shared(x, 2, weights=np.zeros(3)).tolist() == [0.5, 0.5, 10]
+
+
+def test_zeros_stay_zero_and_are_one_of_the_values():
+    x = np.float32([[0, 0, 1e-3, 2], [0, 1, 3, -5]])
+    new = shared(x, 3, keep_zeros=True)
+    assert np.array_equal(new == 0, x == 0)
+    assert different(new) == 3
+    assert np.array_equal(shared(np.zeros((2, 2)), 2, keep_zeros=True), np.zeros((2, 2)))
+
+
+def test_bits():
+    assert [index_bits(k) for k in (2, 3, 4, 16, 17, 64, 65, 256)] == [1, 2, 2, 4, 5, 6, 8, 8]
+    assert total_bits(1000, 16, 3) == 1000 * 4 + 3 * 16 * 32
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([1.0, np.inf],), r"values must be finite\. Received: inf \(sharing\)"),
+        (([1.0, 2.0], [1.0, -2.0]), r"weights must be finite and at least 0\. Received: -2\.0"),
+        (([1.0, 2.0], [1.0]), r"Received: 1 weights, 2 values"),
+        (([],), r"k-means needs a value\. Received: none"),
+    ],
+)
+def test_wrong_numbers_are_named(arguments, message):
+    with pytest.raises(SettingError, match=message):
+        Points.of(*arguments)
