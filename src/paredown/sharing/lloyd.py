@@ -4,12 +4,12 @@ import numpy as np
 
 from paredown.sharing.points import Points
 
-#: Far more than it takes in practice.
+#: The iteration may creep for long over many values; what is left to gain by then is next to nothing.
 MOST_STEPS = 1000
 
 
 def lloyd(points: Points, centroids: np.ndarray) -> np.ndarray:
-    """Moves centroids to the means of what is nearest to them until nothing changes.
+    """Moves centroids to the means of what is nearest to them until nothing changes, or `MOST_STEPS` times.
 
     Args:
         points: The values.
