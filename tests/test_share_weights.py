@@ -42,7 +42,6 @@ def test_every_kind_of_kernel(name):
             assert kernel.path in {skip.layer for skip in result.skips}
             assert np.array_equal(value, kernel.value())
     assert {c.layer for c in result.changes} == {key.rsplit("/", 1)[0] for key in told}
-    assert [type(layer) for layer in result.model.layers] == [type(layer) for layer in model.layers]
 
 
 def test_loss_falls_with_k_and_the_optimum_is_least():
@@ -143,7 +142,8 @@ def test_fisher_is_the_mean_square_of_the_gradient_by_hand():
 
 def test_zeros_of_pruning_stay_or_are_shared_like_others():
     model, data = images()
-    pruned = PruneWeights(sparsity=0.8)(model).model
+    # At random, so that weights near zero are left, which share its value unless it is kept apart.
+    pruned = PruneWeights("random", sparsity=0.5)(model).model
     kept, lost = (ShareWeights(k=4, keep_zeros=keep)(pruned).model for keep in (True, False))
     for key, kernel in of(pruned).items():
         zero = kernel.value() == 0
