@@ -399,6 +399,8 @@ def test_a_signal_ends_it_and_what_arrived_is_printed(number, arrived, tmp_path,
             stderr=errors,
             env={**os.environ, "PYTHONPATH": path},
             text=True,
+            # A shell has its background jobs, and all that they start, ignore Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     try:
         url = told_address(told, process)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -133,6 +134,27 @@ def _kept(channels, removed):
     return keep
 
 
+def test_widths_of_layers_that_are_reshaped_can_be_measured(tmp_path):
+    image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(16, 3, padding="same", name="plain")(image)
+    x = layers.Conv1D(8, 3, activation="relu", name="sequence")(layers.Reshape((64, 16))(x))
+    model = keras.Model(image, layers.Dense(4)(layers.GlobalMaxPooling1D()(x)))
+    found = measured_table(model, OperationTable(tmp_path / "latency.sqlite"))
+    assert found.layers["plain"].channels_out[-1] == 16
+    assert len(found.layers["sequence"].channels_out) == 8
+
+
+def test_grouped_convolutions_are_measured_at_multiples_of_their_groups(tmp_path):
+    image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(24, 3, name="plain")(image)
+    x = layers.Conv2D(12, 3, groups=4, activation="relu", name="grouped")(x)
+    model = keras.Model(image, layers.Dense(4)(layers.GlobalMaxPooling2D()(x)))
+    row = measured_table(model, OperationTable(tmp_path / "latency.sqlite")).layers["grouped"]
+    assert row.channels_out == (4, 8, 12)
+    assert all(width % 4 == 0 for width in row.channels_in)
+    assert row.channels_in[-1] == 24
+
+
 def test_a_budget_of_measured_latency_is_kept(invented, net, monkeypatch, tmp_path):
     table, _ = invented
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -154,6 +176,15 @@ def test_factors_keep_a_budget_of_measured_latency(net, kinds):
     assert 0.5 < after / before <= 0.7 + 1e-9
     whole = sum(change.before for change in result.changes), sum(change.after for change in result.changes)
     assert before - after == pytest.approx(whole[0] - whole[1], abs=0.05 * before)
+
+
+def test_nothing_to_factorize_is_said_and_tables_are_checked(net):
+    chosen = Factorize(latency=0.5, latency_table="host", exclude=tuple(Channels(net).outputs))
+    with pytest.raises(SettingError, match="budget must be one that can be reached"):
+        chosen(net)
+    with pytest.raises(SettingError, match="Received: latency_table=5"):
+        Factorize(latency=0.5, latency_table=5)
+    assert Factorize(latency=0.5, latency_table=Path("t.json")).settings()["latency_table"] == "t.json"
 
 
 def test_host_is_a_setting_like_others():
@@ -185,6 +216,13 @@ def test_what_bounds_a_layer(macs, moved, ms, bound, reached):
     assert found.reached == pytest.approx(reached)
     assert found.share == 0.25
     assert found.advice
+
+
+def test_a_loop_that_is_left_no_time_is_bound_by_overhead():
+    rows = tuple(OperationLatency(kind, kind, "", "FLOAT32", ms, 0, 4) for kind, ms in (("WHILE", 0.0), ("ADD", 1.0)))
+    whole = NetworkLatency(1.0, rows, "device", "runtime", 1, 0.0, 0)
+    found = {one.layer: one for one in bounds(whole, Peaks(1e9, 1e9, 1e-3))}
+    assert (found["WHILE"].share, found["WHILE"].bound, found["WHILE"].reached) == (0.0, "overhead", 1.0)
 
 
 def test_a_loop_gets_what_the_others_leave(tmp_path, monkeypatch):
@@ -238,3 +276,28 @@ def test_operations_know_their_files_tensors(net):
     made = [i for operation in found for i in operation.writes]
     assert len(made) == len(set(made))
     assert all(i in made for operation in found[1:] for i in operation.reads[:1])
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    table = OperationTable()
+    found = predict_latency(export_nets.make("nested"), table)
+    assert found.ms > 0
+    assert not str(table.path).startswith(str(tmp_path))
+
+
+def test_an_operation_that_cannot_run_is_named(tmp_path):
+    model = keras.Sequential([keras.Input((3,), dtype="int32"), layers.Embedding(1, 4), layers.Dense(2)])
+    with pytest.raises(ModelError, match=r"able to run an operation to time it\. Received: .*out of range"):
+        predict_latency(model, OperationTable(tmp_path / "t.sqlite"))
+
+
+def test_a_layer_without_a_kernel_of_its_own_stands_at_its_width(invented):
+    table, _ = invented
+    image = keras.Input((8, 12))
+    x = layers.MultiHeadAttention(2, 6, name="attention")(image, image)
+    model = keras.Model(image, layers.Dense(4, name="scores")(x))
+    found = measured_table(model, table)
+    whole = sum(max(max(row.ms)) for row in found.layers.values()) + found.fixed_ms
+    assert whole == pytest.approx(predict_latency(model, table).ms, rel=1e-6)

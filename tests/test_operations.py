@@ -105,8 +105,33 @@ def test_layers_are_named_as_the_network_names_them():
     model = NETWORKS["autoencoder"]()
     layered = ends(model)
     found = operations(float_content(model))
-    names = layer_names(found, layered)
+    names = layer_names(found, Network(model))
     kernels = [name for operation, name in zip(found, names, strict=True) if operation.kernel]
     convolutions = [p for p, layer in layered.items() if hasattr(layer, "kernel") and len(layer.kernel.shape) == 4]
     assert set(convolutions) <= set(kernels)
     assert set(names) <= set(layered)
+
+
+def test_grouped_convolutions_have_their_names_too():
+    """TensorFlow gives them none."""
+    keras.utils.clear_session()
+    image = keras.Input((12, 12, 8))
+    x = layers.Conv2D(16, 3, groups=4, name="first")(image)
+    x = layers.Conv2D(16, 3, groups=2, activation="relu", name="second")(layers.DepthwiseConv2D(3, name="between")(x))
+    model = keras.Model(image, layers.Conv2D(8, 1, name="last")(x))
+    found = operations(float_content(model))
+    names = layer_names(found, Network(model))
+    kernels = [name for operation, name in zip(found, names, strict=True) if operation.kernel]
+    assert kernels == ["first", "between", "second", "last"]
+
+
+def test_volumes_are_counted_and_resized():
+    keras.utils.clear_session()
+    model = keras.Sequential([keras.Input((6, 6, 6, 3)), layers.Conv3D(8, 3), layers.Conv3D(4, 2)])
+    pruned = PruneChannels("l1_norm", sparsity=0.5)(model).model
+    before, after = (operations(float_content(network)) for network in (model, pruned))
+    assert sum(operation.macs for operation in before) == profile(model).macs
+    kernels = [(a, b) for a, b in zip(before, after, strict=True) if a.kernel]
+    assert len(kernels) == 2
+    for a, b in kernels:
+        assert a.resized(*b.channels).key == b.key

@@ -181,8 +181,10 @@ class _Compression:
                         self.kept.keep_model(own, model)
                     self.kept.keep_figures(own, step)
                     advance(1)
-            elif "undone" not in step:
-                finished = own
+            else:
+                # Two equal steps, the first of them undone, are one record.
+                step = {**step, "index": number}
+                finished = finished if "undone" in step else own
             if "undone" not in step:
                 key, fastest = own, self.work / f"{own}.tflite" if step["changes"] else fastest
             steps.append(step)

@@ -42,6 +42,10 @@ def bench(
 
 
 def _print(found: Any) -> None:
+    _TABLES[getattr(found, "unit", "ms")](found)
+
+
+def _times(found: Any) -> None:
     from paredown.cli import display
     from paredown.report import formats
 
@@ -61,3 +65,27 @@ def _print(found: Any) -> None:
     out.print(f"{found.runs} paired runs, {threads}, {found.runtime}.")
     for note in getattr(found, "notes", ()):
         out.print(note)
+
+
+def _instructions(found: Any) -> None:
+    from paredown.cli import display
+    from paredown.report import formats
+
+    made = display.table("file", "instructions", "fewer", "outputs differ by", "file size")
+    for row in found.rows:
+        made.add_row(
+            str(row.path),
+            f"{row.instructions:,}",
+            formats.factor(row.fewer),
+            f"{row.difference:.1e} of the range" if row.difference else "nothing",
+            formats.size(Path(row.path).stat().st_size),
+        )
+    out = display.console()
+    out.print(made)
+    out.print(f"One inference on one thread of an emulated {found.core}, {found.runtime}, {found.emulator}.")
+    for note in found.notes:
+        out.print(note)
+
+
+#: How a report is shown, by the unit of its figures.
+_TABLES = {"ms": _times, "instructions": _instructions}

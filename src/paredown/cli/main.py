@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from paredown.cli import bench, compress, demo, experiment, profile, report
+from paredown.cli import bench, compress, demo, experiment, profile, report, setup
 from paredown.errors import ParedownError
 
 USER_ERROR, UNEXPECTED, INTERRUPTED = 2, 1, 130
@@ -29,6 +29,7 @@ app.command()(profile.profile)
 app.command()(compress.compress)
 app.command()(bench.bench)
 app.command()(report.report)
+app.command()(setup.setup)
 app.command()(experiment.experiment)
 
 

@@ -9,7 +9,7 @@ import typer
 from paredown.cli import start
 from paredown.errors import ModelError, SettingError
 
-#: Percent by which the sum of a network's layers may fall short of the whole before a busy machine is the likely cause.
+#: Percent by which the sum of a network's layers may differ from the whole before the reader is told why.
 _DISTURBED = 20
 
 
@@ -163,13 +163,17 @@ def _print_latency(slow: Any) -> None:
     out, latency, peaks = display.console(), slow.latency, slow.peaks
     out.print(made)
     off = 100 * (latency.ms / latency.measured_ms - 1)
-    out.print(
-        f"Sum of all layers {formats.ms(latency.ms)}, the whole network {formats.ms(latency.measured_ms)}: {off:+.1f} %"
-        f". Over all networks measured whole here ({latency.networks}) sums are off by {100 * latency.error:.1f} % "
-        "(root mean square)."
-    )
+    whole = formats.ms(latency.measured_ms)
+    out.print(f"Sum of all layers {formats.ms(latency.ms)}, the whole network {whole}: {off:+.1f} %.")
+    if latency.networks:
+        out.print(
+            f"Over all networks measured whole here ({latency.networks}) sums are off by {100 * latency.error:.1f} % "
+            "(root mean square)."
+        )
     if off < -_DISTURBED:
         out.print("The whole took much longer than its layers: something else was running. Measure on a quiet machine.")
+    if off > _DISTURBED:
+        out.print("The whole is much faster than its layers alone: LiteRT joins small operations, so shares are rough.")
     shares = ", ".join(f"{100 * share:.0f} % {bound}" for bound, share in slow.shares().items())
     out.print(
         f"Bound by: {shares}. Peaks: {formats.digits(peaks.macs_per_s / 1e9)} G MACs/s, "

@@ -16,6 +16,8 @@ from paredown.errors import DeviceError, SettingError
 MODULES: dict[str, str] = {
     "host": "host",
     "browser": "browser",
+    "arm64": "arm64",
+    "android": "android",
 }
 
 

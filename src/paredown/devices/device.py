@@ -59,9 +59,12 @@ class Device:
         measure: `measure(files, options)` measures .tflite files, the first being what others are compared with, and
             gives a report for each machine that took part. Raises ModelError for a bad file, DeviceError where the
             device fails.
+        setup: `setup()` makes it ready once and says where that is kept; what is ready already is left alone. Raises
+            DeviceError where it fails, and leaves nothing half-made. None where there is nothing to set up.
     """
 
     name: str
     summary: str
     why_not: Callable[[Options], str | None]
     measure: Callable[[Sequence[Path], Options], tuple[Report, ...]]
+    setup: Callable[[], Path] | None = None

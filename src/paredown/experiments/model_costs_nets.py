@@ -1,4 +1,8 @@
-"""The networks of the experiment `model-costs`, with random weights: what they cost depends on their shapes alone."""
+"""The networks of the experiment `model-costs`, with random weights: what they cost depends on their shapes alone.
+
+They end in scores, without a softmax: of random weights it makes outputs that are all alike to rounding, and an export
+could not be told from a wrong one.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,8 +13,10 @@ from keras import applications, layers
 from paredown import blocks
 
 
-def _application(name: str, size: int = 224) -> Callable[[], Any]:
-    return lambda: getattr(applications, name)(weights=None, input_shape=(size, size, 3))
+def application(name: str, size: int = 224) -> Callable[[], Any]:
+    """Builds a network of keras.applications that ends in scores."""
+    build = getattr(applications, name)
+    return lambda: build(weights=None, input_shape=(size, size, 3), classifier_activation=None)
 
 
 def squeezenet() -> Any:
@@ -30,8 +36,7 @@ def squeezenet() -> Any:
             x = layers.MaxPooling2D(3, 2, name=f"pool{number}")(x)
         x = fire(x, squeezed, expanded, f"fire{number}")
     x = layers.Conv2D(1000, 1, activation="relu", name="conv10")(x)
-    x = layers.Softmax(name="scores")(layers.GlobalAveragePooling2D(name="average")(x))
-    return keras.Model(image, x, name="squeezenet")
+    return keras.Model(image, layers.GlobalAveragePooling2D(name="scores")(x), name="squeezenet")
 
 
 def wide_resnet() -> Any:
@@ -53,26 +58,26 @@ def wide_resnet() -> Any:
                 name=f"conv{stage + 2}_{number + 1}",
             )
     x = layers.GlobalAveragePooling2D(name="average")(x)
-    return keras.Model(image, layers.Dense(1000, "softmax", name="scores")(x), name="wide_resnet50_2")
+    return keras.Model(image, layers.Dense(1000, name="scores")(x), name="wide_resnet50_2")
 
 
 #: Name on the page -> builds it.
 NETWORKS: dict[str, Callable[[], Any]] = {
-    "VGG16": _application("VGG16"),
-    "VGG19": _application("VGG19"),
+    "VGG16": application("VGG16"),
+    "VGG19": application("VGG19"),
     "ResNet-34": lambda: blocks.resnet(34),
-    "ResNet-50": _application("ResNet50"),
-    "ResNet-101": _application("ResNet101"),
+    "ResNet-50": application("ResNet50"),
+    "ResNet-101": application("ResNet101"),
     "Wide ResNet-50-2": wide_resnet,
-    "InceptionV3": _application("InceptionV3", 299),
-    "InceptionResNetV2": _application("InceptionResNetV2", 299),
-    "Xception": _application("Xception", 299),
-    "DenseNet121": _application("DenseNet121"),
+    "InceptionV3": application("InceptionV3", 299),
+    "InceptionResNetV2": application("InceptionResNetV2", 299),
+    "Xception": application("Xception", 299),
+    "DenseNet121": application("DenseNet121"),
     "SqueezeNet": squeezenet,
-    "MobileNetV1": _application("MobileNet"),
-    "MobileNetV2": _application("MobileNetV2"),
-    "MobileNetV3Small": _application("MobileNetV3Small"),
-    "MobileNetV3Large": _application("MobileNetV3Large"),
-    "EfficientNetB0": _application("EfficientNetB0"),
-    "NASNetMobile": _application("NASNetMobile"),
+    "MobileNetV1": application("MobileNet"),
+    "MobileNetV2": application("MobileNetV2"),
+    "MobileNetV3Small": application("MobileNetV3Small"),
+    "MobileNetV3Large": application("MobileNetV3Large"),
+    "EfficientNetB0": application("EfficientNetB0"),
+    "NASNetMobile": application("NASNetMobile"),
 }

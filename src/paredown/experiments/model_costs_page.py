@@ -1,6 +1,7 @@
 """The page of the experiment `model-costs`."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ def _costs(rows: list[dict]) -> str:
             formats.size(row["peak_activation_bytes"]),
             f"{row['float32_ms_1']:.1f}",
             f"{row['float32_ms_2']:.1f}",
-            f"{row['int8_ms_1']:.1f}",
+            f"{row['int8_ms_1']:.1f}" if "int8_ms_1" in row else formats.ABSENT,
             formats.digits(row["macs"] / row["float32_ms_1"] / 1e6),
             formats.count(row["float32_instructions"]) if row.get("float32_instructions") else formats.ABSENT,
             formats.count(row["int8_instructions"]) if row.get("int8_instructions") else formats.ABSENT,
@@ -58,16 +59,18 @@ def _costs(rows: list[dict]) -> str:
 
 
 def _arm(rows: list[dict]) -> str:
-    missing = sorted({row["arm_missing"] for row in rows if "arm_missing" in row})
-    if missing:
-        return f"Arm instructions were not counted for all: {missing[0]}"
+    missing = dict.fromkeys(row["arm_missing"] for row in rows if "arm_missing" in row)
     known = [row for row in rows if row.get("float32_instructions")]
-    rho = _rank(known, "float32_instructions", "float32_ms_1")
-    return (
-        "Arm instructions are those of one inference in the aarch64 kernels under emulation (Cortex-A76). They repeat "
-        "to the digit, and they are not time: an instruction that waits for memory counts like one that does not. Over "
-        f"the networks their rank correlation with the time here is {rho:.2f}."
-    )
+    said = [f"Arm instructions that are not there were not counted: {reason}." for reason in missing]
+    if known:
+        said.insert(
+            0,
+            "Arm instructions are those of one inference in the aarch64 kernels under emulation (Cortex-A76). They "
+            "repeat to the digit, and they are not time: one that waits for memory counts like one that does "
+            "not. Over the networks their rank correlation with the time here is "
+            f"{_rank(known, 'float32_instructions', 'float32_ms_1')}.",
+        )
+    return " ".join(said)
 
 
 def _why(rows: list[dict]) -> list[str]:
@@ -138,12 +141,13 @@ def _named(kind: str, macs: int) -> str:
 def _macs(rows: list[dict], folder: Path) -> list[str]:
     figure, axes = plots.axes("MACs (G)", "latency, 1 thread (ms)")
     axes.set(xscale="log", yscale="log")
-    for number, row in enumerate(rows):
+    for number, row in enumerate(sorted(rows, key=lambda row: row["macs"])):
         place = row["macs"] / 1e9, row["float32_ms_1"]
         axes.plot(*place, "o", color=plots.PALETTE[0])
-        axes.annotate(
-            row["network"], place, xytext=(5, 4 if number % 2 else -9), textcoords="offset points", fontsize=8
-        )
+        # Neighbours' names on opposite sides, so that none lies upon another.
+        side = {"ha": "right", "xytext": (-6, 4)} if number % 2 else {"ha": "left", "xytext": (6, -8)}
+        axes.annotate(row["network"], place, textcoords="offset points", fontsize=8, **side)
+    axes.margins(x=0.15)
     picture = plots.save(figure, folder, "model-costs-macs", "Latency over multiply-adds of all networks")
     operations = [operation for row in rows for operation in row["operations"] if operation[1]]
     cells = []
@@ -151,23 +155,26 @@ def _macs(rows: list[dict], folder: Path) -> list[str]:
         group = np.array([[m, b, ms] for kind, m, b, ms in operations if _named(kind, m) == name])
         rate = group[:, 0] / group[:, 2] / 1e6
         low, middle, high = np.percentile(rate, (10, 50, 90))
-        rho = stats.spearmanr(group[:, 0], group[:, 2]).statistic if len(group) > 2 else float("nan")
-        cells.append((name, len(group), f"{rho:.2f}", f"{low:.0f}", f"{middle:.0f}", f"{high:.0f}"))
+        rho = _correlation(group[:, 0].tolist(), group[:, 2].tolist())
+        cells.append((name, len(group), rho, f"{low:.0f}", f"{middle:.0f}", f"{high:.0f}"))
     whole = [_rank(rows, "macs", f"float32_ms_{threads}") for threads in (1, 2)]
     return [
         "## How well do MACs predict time?",
-        f"Over the networks the rank correlation (Spearman) of MACs and time is {whole[0]:.2f} on one thread and "
-        f"{whole[1]:.2f} on two; of parameters and time {_rank(rows, 'params', 'float32_ms_1'):.2f}. By kind of "
+        f"Over the networks the rank correlation (Spearman) of MACs and time is {whole[0]} on one thread and "
+        f"{whole[1]} on two; of parameters and time {_rank(rows, 'params', 'float32_ms_1')}. By kind of "
         "operation, over all operations of all networks:",
         table(("operation", "how many", "rank correlation", "G MACs/s, p10", "median", "p90"), cells),
         picture,
     ]
 
 
-def _rank(rows: list[dict], x: str, y: str) -> float:
-    if len(rows) < 3:
-        return float("nan")
-    return float(stats.spearmanr([row[x] for row in rows], [row[y] for row in rows]).statistic)
+def _rank(rows: list[dict], x: str, y: str) -> str:
+    """Spearman's rank correlation of two figures over networks."""
+    return _correlation([row[x] for row in rows], [row[y] for row in rows])
+
+
+def _correlation(x: Sequence[float], y: Sequence[float]) -> str:
+    return formats.UNKNOWN if len(x) < 3 else f"{stats.spearmanr(x, y).statistic:.2f}"
 
 
 def _quantized(rows: list[dict]) -> str:
@@ -181,6 +188,7 @@ def _quantized(rows: list[dict]) -> str:
             row["int8_left"],
         )
         for row in rows
+        if "int8_bytes" in row
     ]
     columns = (
         "network",
@@ -190,6 +198,7 @@ def _quantized(rows: list[dict]) -> str:
         "2 threads (×)",
         "operations left in float",
     )
-    slower = [row["network"] for row in rows if row["int8_speedup_1"] < 1]
+    slower = [row["network"] for row in rows if row.get("int8_speedup_1", 1) < 1]
     said = f"Slower in int8: {', '.join(slower)}." if slower else "None is slower in int8."
-    return f"## int8\n\n{table(columns, cells)}\n\n{said}"
+    missing = [f"{row['network']} has no int8 file: {row['int8_missing']}" for row in rows if "int8_missing" in row]
+    return "\n\n".join(["## int8", table(columns, cells), " ".join([said, *missing])])

@@ -19,7 +19,7 @@ from paredown.experiments.experiment import Experiment
 from paredown.experiments.one_dimensional_page import page
 
 #: P as shares of each layer's bound.
-SHARES = (0.125, 0.25, 0.5, 0.75, 1.0, 1.25)
+SHARES = (0.25, 0.5, 1.0, 1.25)
 WEIGHTS = ("from scratch", "from the trained weights")
 BETWEEN = ("nothing", "ReLU")
 BATCH, RATE, TUNING_RATE = 128, 2e-3, 1e-3

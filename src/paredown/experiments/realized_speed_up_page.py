@@ -75,4 +75,4 @@ def _picture(rows: list[dict], folder: Path) -> str:
         panel.plot([0, 1], [0, 1], color="#999999", linestyle="--", marker="", linewidth=1)
         plots.lines(panel, group, "share", "latency_ratio", by="method")
         panel.set(xlim=(0, 1), ylim=(0, max(1.1, *(1.05 * row["latency_ratio"] for row in group))))
-    return plots.save(figure, folder, "realized-speed-up", "Latency left over the share that was asked for")
+    return plots.save(figure, folder, "realized-speed-up-latency", "Latency left over the share that was asked for")

@@ -65,12 +65,14 @@ def outputs_of_layers(content: bytes, network: Network) -> dict[str, list[list[s
 
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     layers = {call.path: call.operation for call in network.all_calls()}
-    last = _last_layers(network, model.subgraphs[0])
+    graph = model.subgraphs[0]
+    view, last = _Graph(model, graph), _last_layers(network, graph)
+    known = [layer_of(view.names(o), layers) or last.get(int(o.outputs[0])) for o in graph.operators]
     found: dict[str, list[list[str]]] = {}
-    for operation in model.subgraphs[0].operators:
-        names = _Graph(model, model.subgraphs[0]).names(operation)
-        layer = layer_of(names, layers) or last.get(int(operation.outputs[0]))
-        made = [model.subgraphs[0].tensors[int(i)].name.decode() for i in operation.outputs]
+    for operation, layer in zip(
+        graph.operators, by_kernel(list(map(view.kernel, graph.operators)), known, network), strict=True
+    ):
+        made = [graph.tensors[int(i)].name.decode() for i in operation.outputs]
         if layer is not None:
             found.setdefault(layer, []).append(made)
     return found
@@ -140,6 +142,12 @@ class _Graph:
         constants = [i for i in inputs if self._is_constant(self._graph.tensors[i])]
         return [self._graph.tensors[i].name.decode() for i in [*constants, *operation.outputs]]
 
+    def kernel(self, operation: Any) -> tuple[int, ...] | None:
+        """Shape of the kernel of a convolution or dense operation; None of any other."""
+        if self._name(operation) not in ("CONV_2D", "FULLY_CONNECTED") or len(operation.inputs) < 2:
+            return None
+        return tuple(self._graph.tensors[self._constant(int(operation.inputs[1]))].shape)
+
     def _inputs(self, operation: Any) -> list[int]:
         return [int(i) for i in operation.inputs if i >= 0]
 
@@ -166,6 +174,36 @@ def layer_of(names: Sequence[str], layers: Mapping[str, Any]) -> str | None:
     found = [path for name in names for scope in name.split(";") if (path := _path(scope, layers))]
     kernels = [p for p in found if any(len(w.shape) > 1 for w in getattr(layers[p], "weights", []))]
     return next(iter(kernels or found), None)
+
+
+def by_kernel(
+    kernels: Sequence[tuple[int, ...] | None], known: Sequence[str | None], network: Network
+) -> list[str | None]:
+    """Names for operations that have none of their own: TensorFlow gives grouped convolutions no scope.
+
+    Args:
+        kernels: Shape of each operation's kernel in the file, [outputs, …, inputs]; None where it has none.
+        known: The layer of each, as far as `layer_of` tells it.
+        network: What the file was made from.
+    Returns:
+        `known`, and the rest by the shapes of kernels, in the order of execution.
+    """
+    open_layers = [
+        (call.path, _sizes((call.operation.kernel.shape[-1], *call.operation.kernel.shape[:-1])))
+        for call in network.all_calls()
+        if hasattr(call.operation, "kernel") and call.path not in known
+    ]
+    found = list(known)
+    for place, (shape, name) in enumerate(zip(kernels, known, strict=True)):
+        match = next((one for one in open_layers if shape and not name and one[1] == _sizes(shape)), None)
+        if match:
+            found[place] = match[0]
+            open_layers.remove(match)
+    return found
+
+
+def _sizes(shape: Sequence[int]) -> tuple[int, ...]:
+    return tuple(int(size) for size in shape if size != 1)
 
 
 def _path(scope: str, layers: Mapping[str, Any]) -> str | None:

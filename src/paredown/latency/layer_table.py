@@ -1,5 +1,6 @@
 """A latency table of a network's layers at many widths, measured on this computer: what latency budgets go by."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,7 +43,7 @@ def measured_table(
         As `predict_latency`.
     """
     table = table or OperationTable()
-    content, layers = file_of(model, input_shape)
+    content, network = file_of(model, input_shape)
     found = operations(content)
     whole = predict_latency(model, table, input_shape) if any(o.kind in LOOPS for o in found) else None
     channels = Channels(model)
@@ -51,7 +52,7 @@ def measured_table(
     calls: dict[str, int] = {}
     for call in channels.network.all_calls():
         calls[call.path] = calls.get(call.path, 0) + 1
-    owned, loose = _owned(found, layer_names(found, layers), multiply & set(channels.outputs))
+    owned, loose = _owned(found, layer_names(found, network), multiply & set(channels.outputs))
     rows, wanted = {}, list(loose)
     for path, own in owned.items():
         sizes = (_size(channels.reads, path), _size(channels.outputs, path))
@@ -83,14 +84,19 @@ def _owned(
     """The operations of each layer that multiplies, others after it with them; and those of none, loops left out."""
     owner: dict[int, str] = {}
     owned: dict[str, list[Operation]] = {}
+    with_kernel = {name for operation, name in zip(found, names, strict=True) if operation.kernel is not None}
     loose = []
     for operation, name in zip(found, names, strict=True):
         if operation.kind in LOOPS:
             continue
-        before = next((owner[i] for i in operation.reads if i in owner), None)
-        path = name if operation.kernel is not None and name in paths else before
+        path = next((owner[i] for i in operation.reads if i in owner), None)
+        # What has no kernel belongs to its own layer only where that has none at all, as attention's products.
+        if name in paths and (operation.kernel is not None or name not in with_kernel):
+            path = name
+        elif operation.kernel is not None:
+            path = None
         # Whose last axis changes is followed no further: what it counts are no longer the layer's channels.
-        same = operation.kernel is not None or before is None or operation.channels[0] == operation.channels[1]
+        same = path == name or path is None or operation.channels[0] == operation.channels[1]
         if path is None or not same:
             loose.append(operation)
             continue
@@ -123,9 +129,11 @@ class _Row:
         # A depthwise convolution's outputs follow its inputs, unless its multiplier is what changes.
         self._tied = depthwise and not fixed
         self.outs = _levels(sizes[1], OUT_LEVELS) if fits and fixed not in ("out", "both") else [sizes[1]]
+        groups = math.lcm(*(k.groups for k in kernels))
+        self.outs = [width for width in self.outs if width % groups == 0]
         self.ins = [sizes[0]]
         if fits and not self._tied and fixed not in ("in", "both"):
-            self.ins = _levels(sizes[0], OUT_LEVELS)
+            self.ins = [width for width in _levels(sizes[0], OUT_LEVELS) if width % groups == 0]
         if depthwise and fixed == "in":
             self.outs = list(range(sizes[0], sizes[1] + 1, sizes[0]))
         self._measured_ins = self.ins if len(self.ins) <= IN_LEVELS else _spread(self.ins, IN_LEVELS)

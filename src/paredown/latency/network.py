@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from paredown.export import float_content, layer_of
+from paredown.export import by_kernel, float_content, layer_of
 from paredown.latency.operation_table import REFERENCE, OperationTable, fastest_pair_ms, ready
 from paredown.latency.operations import LOOPS, Operation, operations
 from paredown.latency.single import single
@@ -103,7 +103,7 @@ def predict_latency(
         OutputError: If the table's file cannot be written.
     """
     table = table or OperationTable()
-    content, paths = file_of(model, input_shape, file)
+    content, network = file_of(model, input_shape, file)
     found = operations(content)
     loops = [operation for operation in found if operation.kind in LOOPS]
     times = table.times_ms([operation for operation in found if operation.kind not in LOOPS])
@@ -113,7 +113,7 @@ def predict_latency(
         times |= {operation.key: max(0.0, left_ms / len(loops)) for operation in loops}
     rows = tuple(
         OperationLatency(layer, o.kind, str(o), o.format, times[o.key], o.macs, o.bytes)
-        for o, layer in zip(found, layer_names(found, paths), strict=True)
+        for o, layer in zip(found, layer_names(found, network), strict=True)
     )
     predicted_ms = sum(row.ms for row in rows)
     if measured_ms is not None and not loops:
@@ -126,24 +126,28 @@ def predict_latency(
 
 def file_of(
     model: Any, input_shape: tuple[int, ...] | None, file: str | os.PathLike | None = None
-) -> tuple[bytes, dict[str, Any]]:
-    """A network's file, and its layers by path."""
+) -> tuple[bytes, Network | None]:
+    """A network's file, and the network where it is more than a file."""
     if isinstance(model, str | os.PathLike):
-        return read_tflite(Path(model)), {}
-    content = float_content(model, input_shape) if file is None else read_tflite(file)
-    return content, {call.path: call.operation for call in Network(model).all_calls()}
+        return read_tflite(Path(model)), None
+    return (float_content(model, input_shape) if file is None else read_tflite(file)), Network(model)
 
 
-def layer_names(found: Sequence[Operation], layers: dict[str, Any]) -> list[str]:
-    """For each operation the path of its layer. One whose names tell none belongs to the layer that it reads."""
+def layer_names(found: Sequence[Operation], network: Network | None) -> list[str]:
+    """For each operation the path of its layer. One without a kernel whose names tell none belongs to the layer that it
+    reads; without a network operations have their tensors' names."""
+    own = [operation.names[-1].split(";")[0] for operation in found]
+    if network is None:
+        return own
+    layers = {call.path: call.operation for call in network.all_calls()}
+    known = [layer_of(operation.names, layers) for operation in found]
+    kernels = [None if operation.kernel is None else operation.kernel.shape for operation in found]
     names: list[str] = []
     made_by: dict[int, str] = {}
-    for operation in found:
-        fallback = next((made_by[i] for i in operation.reads if i in made_by), None)
-        name = layer_of(operation.names, layers) if layers else None
-        name = name or (fallback if layers else None) or operation.names[-1].split(";")[0]
-        names.append(name)
-        made_by.update(dict.fromkeys(operation.writes, name))
+    for operation, name, tensor in zip(found, by_kernel(kernels, known, network), own, strict=True):
+        read = next((made_by[i] for i in operation.reads if i in made_by), None)
+        names.append(name or (read if operation.kernel is None else None) or tensor)
+        made_by.update(dict.fromkeys(operation.writes, names[-1]))
     return names
 
 

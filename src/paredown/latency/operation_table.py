@@ -6,9 +6,10 @@ multiple of the reference's. A machine that is slow for a while slows both, and 
 
 import os
 import sqlite3
+import tempfile
 import time
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,11 +18,12 @@ from typing import Any
 import numpy as np
 
 from paredown.environment import cpu_name
-from paredown.errors import OutputError, SettingError
+from paredown.errors import ModelError, OutputError, SettingError
 from paredown.files import cache_folder
 from paredown.latency.operations import Operation, Tensor
 from paredown.latency.single import single
 from paredown.measure.litert_runner import LiteRTRunner, check_threads
+from paredown.measure.quiet import one_line
 from paredown.progress import task
 
 #: Turns per operation, and milliseconds after which no more are taken once there are the fewest.
@@ -71,7 +73,8 @@ class OperationTable:
     """Times of operations on this computer; what is missing is measured when it is asked for.
 
     Args:
-        path: Of the database; None: `latency.sqlite` in paredown's cache folder.
+        path: Of the database; None: `latency.sqlite` in paredown's cache folder, or, where that cannot be written, a
+            file that is gone with the process.
         threads: Of the interpreter.
     Raises:
         OutputError: If the database cannot be opened.
@@ -81,18 +84,32 @@ class OperationTable:
         self.path = cache_folder() / "latency.sqlite" if path is None else Path(path)
         runtime = f"ai-edge-litert {version('ai-edge-litert')}"
         self.machine = Machine(cpu_name(), runtime, check_threads(threads))
+        self._own = path is None
         try:
-            with closing(self._open()) as database:
-                database.executescript(_SCHEMA)
+            self._prepare()
+        except OutputError:
+            if not self._own:
+                raise
+            # A cache that cannot be kept is no reason to lose a run: its times serve this process alone.
+            self._aside = tempfile.TemporaryDirectory(prefix="paredown-")
+            self.path = Path(self._aside.name) / "latency.sqlite"
+            self._prepare()
+
+    def _prepare(self) -> None:
+        with self._database() as database:
+            database.executescript(_SCHEMA)
+
+    @contextmanager
+    def _database(self) -> Iterator[sqlite3.Connection]:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with closing(sqlite3.connect(self.path, timeout=60)) as database, database:
+                yield database
         except (OSError, sqlite3.Error) as error:
             raise OutputError(
                 f"A table of latencies must be an SQLite file that can be written. Received: {self.path} ({error}). "
-                "Name another path."
+                "Name another path, or another cache folder with XDG_CACHE_HOME."
             ) from error
-
-    def _open(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        return sqlite3.connect(self.path, timeout=60)
 
     def times_ms(self, wanted: Iterable[Operation]) -> dict[str, float]:
         """Milliseconds of operations, by their keys; the fastest of several runs, as for `fastest_ms`."""
@@ -148,11 +165,11 @@ class OperationTable:
                 advance(1)
 
     def _read(self, query: str) -> list[Any]:
-        with closing(self._open()) as database:
+        with self._database() as database:
             return database.execute(query, tuple(vars(self.machine).values())).fetchall()
 
     def _write(self, statement: str, rows: list[tuple]) -> None:
-        with closing(self._open()) as database, database:
+        with self._database() as database:
             database.executemany(statement, [(*vars(self.machine).values(), *row) for row in rows])
 
 
@@ -160,7 +177,13 @@ def ready(content: bytes, threads: int) -> Callable[[], None]:
     """One inference of a file, inputs set and run once."""
     runner = LiteRTRunner(content, threads, one_sample=False)
     runner.set_random_inputs()
-    runner.invoke()
+    try:
+        runner.invoke()
+    except RuntimeError as error:
+        raise ModelError(
+            f"LiteRT must be able to run an operation to time it. Received: {one_line(error)}. Does the network read "
+            "integers that are out of range for 0 and 1?"
+        ) from error
     return runner.invoke
 
 

@@ -16,9 +16,12 @@ from typing import Any
 
 import numpy as np
 
-#: Operations that multiply by a kernel [outputs, …, inputs]; a depthwise one has [1, …, outputs].
+#: Operations that multiply by a kernel [outputs, …, inputs]; a depthwise one has [1, …, outputs], one of volumes
+#: […, inputs, outputs].
 KERNEL_OUT_FIRST = ("CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
-DEPTHWISE = "DEPTHWISE_CONV_2D"
+DEPTHWISE, VOLUMES = "DEPTHWISE_CONV_2D", "CONV_3D"
+#: Operations without a kernel whose one constant is the shape of what they give.
+_TOLD_SHAPE = ("RESHAPE", "BROADCAST_TO")
 #: Operations that run other graphs of the file: they cannot stand alone.
 LOOPS = ("WHILE", "IF", "CALL_ONCE", "CALL")
 BITS = {"FLOAT32": 32, "INT32": 32, "FLOAT16": 16, "INT16": 16, "INT8": 8, "UINT8": 8, "BOOL": 8, "INT64": 64}
@@ -89,7 +92,7 @@ class Operation:
     @property
     def kernel(self) -> Tensor | None:
         """What it multiplies by; None where it multiplies by none."""
-        if self.kind not in (*KERNEL_OUT_FIRST, DEPTHWISE):
+        if self.kind not in (*KERNEL_OUT_FIRST, DEPTHWISE, VOLUMES):
             return None
         return next((t for t in self.inputs if t and t.role == "weights" and len(t.shape) > 1), None)
 
@@ -106,7 +109,8 @@ class Operation:
         if self.kind == "TRANSPOSE_CONV":
             image = next(t for t in self.inputs if t and t.role == "activation")
             return math.prod(image.shape[:-1]) * math.prod(self.kernel.shape)
-        window = self.kernel.shape[1:-1] if self.kind == DEPTHWISE else self.kernel.shape[1:]
+        shape = self.kernel.shape
+        window = {DEPTHWISE: shape[1:-1], VOLUMES: shape[:-1]}.get(self.kind, shape[1:])
         return math.prod(self.outputs[0].shape) * math.prod(window)
 
     @property
@@ -127,7 +131,7 @@ class Operation:
             return dataclasses.replace(t, shape=(*t.shape[:-1], size))
 
         if self.kernel is None:
-            inputs = tuple(image(t, channels_out, old_out) for t in self.inputs)
+            inputs = tuple(self._told(t, channels_out) or image(t, channels_out, old_out) for t in self.inputs)
             outputs = tuple(image(t, channels_out, old_out) for t in self.outputs)
             return dataclasses.replace(self, inputs=inputs, outputs=outputs)
         inputs = []
@@ -153,11 +157,23 @@ class Operation:
         image = next(t for t in self.inputs if t and t.role == "activation")
         return (*image.shape, 1)[-1] if not image.shape else image.shape[-1], self.outputs[0].shape[-1]
 
+    def _told(self, tensor: Tensor | None, channels: int) -> Tensor | None:
+        """The constant that says the output's shape, for so many channels; None where the tensor is none."""
+        if self.kind not in _TOLD_SHAPE or tensor is None or tensor.role != "constant":
+            return None
+        return dataclasses.replace(tensor, values=(*tensor.values[:-1], channels)) if tensor.values else None
+
+    @property
+    def groups(self) -> int:
+        """Groups of channels that do not meet in its kernel; 1 where all do, or where each is its own."""
+        return self.channels[0] // self.kernel.shape[-1] if self.kernel and self.kind == "CONV_2D" else 1
+
     def _resized_kernel(self, kernel: Tensor, channels_in: int, channels_out: int) -> Tensor:
         if self.kind == DEPTHWISE:
             return _sized(kernel, len(kernel.shape) - 1, channels_out)
-        groups = 1 if self.kind != "CONV_2D" else self.channels[0] // kernel.shape[-1]
-        return _sized(_sized(kernel, 0, channels_out), len(kernel.shape) - 1, max(1, channels_in // groups))
+        if self.kind == VOLUMES:
+            return _sized(_sized(kernel, len(kernel.shape) - 2, channels_in), len(kernel.shape) - 1, channels_out)
+        return _sized(_sized(kernel, 0, channels_out), len(kernel.shape) - 1, max(1, channels_in // self.groups))
 
     def __str__(self) -> str:
         shapes = ["×".join(map(str, t.shape)) for t in self.inputs if t and t.role != "constant" and len(t.shape) > 1]

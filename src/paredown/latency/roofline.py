@@ -147,7 +147,8 @@ def _bound(layer: str, rows: list[OperationLatency], whole_ms: float, peaks: Pea
     bound = max(("compute", "memory"), key=lambda name: least[name])
     if least["overhead"] > _MOSTLY * ms:
         bound = "overhead"
-    slowest, reached = max(rows, key=lambda row: row.ms), min(1.0, least[bound] / ms)
+    # A loop is left nothing where the other operations alone add up to more than the network took.
+    slowest, reached = max(rows, key=lambda row: row.ms), min(1.0, least[bound] / ms) if ms else 1.0
     return Bound(layer, slowest.kind, ms, ms / whole_ms, bound, reached, macs, moved, _advice(slowest, bound))
 
 

@@ -43,10 +43,7 @@ def _undone(record: dict) -> list[Notice]:
             f"{label} was undone: it made the network {formats.factor(1 / slower['speedup'])} slower",
             f"{formats.ms(slower['before_ms'])} would have become {formats.ms(slower['after_ms'])}.",
         )
-        for label, slower in [
-            *steps,
-            *([(f"Quantization ({quantized['quantization']})", quantized)] if quantized else []),
-        ]
+        for label, slower in steps
     ]
 
 

@@ -1,5 +1,6 @@
 """Factorize: puts several cheaper layers in the place of one, on any trained network."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
@@ -119,6 +120,11 @@ class Factorize(Transform):
                 "latency and latency_table go together. Received: "
                 f"latency={self.latency}, latency_table={self.latency_table!r} (Factorize)."
             )
+        if not isinstance(self.latency_table, LatencyTable | str | os.PathLike | None):
+            raise SettingError(
+                "latency_table must be a LatencyTable, the path of its file, or 'host'. Received: "
+                f"latency_table={self.latency_table!r} (Factorize). Use 'host' to measure this computer."
+            )
         if self.scope not in SCOPES:
             raise SettingError(f"scope must be one of {', '.join(SCOPES)}. Received: scope={self.scope!r} (Factorize).")
         if self.scope == "measured" and (given[0] in RULES or not self.data_aware):
@@ -192,6 +198,8 @@ class Factorize(Transform):
         plain = super().settings()
         if isinstance(self.latency_table, LatencyTable):
             plain["latency_table"] = self.latency_table.to_dict()
+        elif self.latency_table is not None:
+            plain["latency_table"] = os.fspath(self.latency_table)
         return plain
 
     def identity(self) -> dict[str, Any]:
@@ -249,7 +257,8 @@ class Factorize(Transform):
                 for path, (call, kinds) in layers.items()
             ]
 
-        if self.latency is None:
+        # A network of nothing that suits has nothing to measure.
+        if self.latency is None or not layers:
             return candidates(attrgetter("params" if self.params is not None else "macs"))
         if self.latency_table == HOST:
             return candidates(host_price(candidates(attrgetter("macs"))))

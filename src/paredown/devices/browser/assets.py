@@ -1,7 +1,6 @@
 """LiteRT.js, the runtime that the page runs: fetched once with npm, pinned by a lock file, kept in a cache."""
 
 import hashlib
-import os
 import shutil
 import subprocess
 import tempfile
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from paredown import progress
 from paredown.errors import DeviceError
+from paredown.files import cache_folder
 
 VERSION = "2.5.3"
 FETCH_TIMEOUT_S = 600
@@ -28,9 +28,8 @@ _HOW = "It is needed once; connect this computer to the network, or copy the fol
 
 def folder() -> Path:
     """Where the files are kept: a folder of their own for each lock file."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     lock = hashlib.sha256((_NPM / "package-lock.json").read_bytes()).hexdigest()
-    return Path(cache) / "paredown" / f"litert-js-{VERSION}-{lock[:12]}"
+    return cache_folder() / f"litert-js-{VERSION}-{lock[:12]}"
 
 
 def at_hand() -> bool:
