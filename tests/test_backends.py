@@ -38,6 +38,7 @@ PARTS = {
         "test_sparse.py::test_a_layer_is_its_patches_times_its_matrices",
         "test_prune_weights.py::test_zeros_survive_training_to_the_bit[adamw]",
         "test_share_weights.py::test_sharing_survives_training_to_the_bit[adamw]",
+        "test_share_weights.py::test_a_grid_survives_training",
         "test_share_weights.py::test_a_shared_value_learns_by_the_sum_of_its_members_gradients",
         "test_share_weights.py::test_fisher_is_the_mean_square_of_the_gradient_by_hand",
         "test_twin.py::test_what_is_learned_comes_back_under_the_networks_own_layers",

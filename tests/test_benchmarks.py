@@ -50,3 +50,15 @@ def test_factorize():
     assert float(found[3]) < 0.9
     assert int(found[4]) > 10
     assert rows == FACTORIZATIONS
+
+
+def test_kmeans(capsys):
+    runpy.run_path(str(FOLDER / "kmeans.py"))["main"](["--k", "2", "12", "--values", "5000", "--restarts", "2"])
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    assert [row[0] for row in rows] == ["k", "---:", "2", "12"]
+    for _, loss, best, mean, exact_s, restarts_s, faster in rows[2:]:
+        assert float(loss) > 0
+        assert -1e-6 < float(best) <= float(mean)
+        assert faster.endswith(" ×")
+        assert float(exact_s) >= 0
+        assert float(restarts_s) > 0

@@ -47,6 +47,7 @@ sharing = st.builds(
     channels=st.none() | st.integers(1, 64),
     weighting=st.sampled_from([None, "hessian", "fisher"]),
     keep_zeros=st.booleans(),
+    grid=st.sampled_from([None, "int8"]),
 )
 tunings = st.builds(
     FineTune,

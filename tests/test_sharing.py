@@ -6,9 +6,22 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from sklearn.cluster import KMeans
 
 from paredown.errors import SettingError
-from paredown.sharing import METHODS, Points, different, error, index_bits, shared, spread, total_bits
+from paredown.sharing import (
+    METHODS,
+    Points,
+    different,
+    error,
+    index_bits,
+    scale_of,
+    shared,
+    snapped,
+    spread,
+    total_bits,
+)
 from paredown.sharing.optimal import optimal
 from paredown.sharing.segments import Segments, forward, path
 
@@ -69,6 +82,26 @@ def test_windows_lose_nothing(shape, k):
         assert points.loss(optimal(points, k)) == pytest.approx(points.loss(plain(points, k)), rel=1e-9)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("k", [3, 24])
+def test_never_worse_than_the_best_of_twenty_restarts(shape, k):
+    rng = np.random.default_rng(k)
+    x = SHAPES[shape](rng, 2000)
+    for weights in (None, rng.gamma(0.3, size=2000)):
+        found = KMeans(k, n_init=20, random_state=0, tol=0).fit(x[:, None], sample_weight=weights)
+        theirs = error(x, found.cluster_centers_.ravel()[found.labels_], weights)
+        assert error(x, shared(x, k, weights=weights), weights) <= theirs * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("outlier", [-1e7, 1e7])
+def test_an_outlier_takes_a_value_of_its_own_and_blurs_no_other(outlier):
+    x = np.random.default_rng(0).normal(0, 0.01, 3000)
+    alone = shared(x, 23)
+    beside = shared(np.append(x, outlier), 24)
+    assert beside[-1] == outlier
+    assert error(x, beside[:-1]) == pytest.approx(error(x, alone), rel=1e-9)
+
+
 @given(seeds, st.integers(1, 40), st.booleans())
 @settings(max_examples=20, deadline=None, derandomize=True)
 def test_never_worse_than_lloyd_and_less_with_every_k(seed, k, weighted):
@@ -119,6 +152,38 @@ def test_zeros_stay_zero_and_are_one_of_the_values():
     assert np.array_equal(new == 0, x == 0)
     assert different(new) == 3
     assert np.array_equal(shared(np.zeros((2, 2)), 2, keep_zeros=True), np.zeros((2, 2)))
+    # One value is left for all others, and here it is their mean.
+    assert shared(np.array([0.0, -1, 1]), 2, keep_zeros=True).tolist() == [0, 0, 0]
+
+
+@given(
+    arrays.arrays("float32", st.integers(1, 40), elements=st.floats(-1e3, 1e3, width=32)),
+    st.integers(-60, 60).map(lambda power: 2.0**power),
+)
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_the_grid(values, unit):
+    values[np.abs(values) < 1e-9] = 0
+    values *= np.float32(unit)
+    new = snapped(values)
+    scale = scale_of(new)
+    assert scale is not None
+    whole = np.rint(new / scale)
+    assert np.abs(whole).max() == (127 if values.any() else 0)
+    # As a runtime computes it: both factors float32, one product.
+    assert np.array_equal(np.float32(scale) * whole.astype("float32"), new)
+    assert np.float32(scale) == scale
+    assert np.array_equal(snapped(new), new)
+    # Half a place, and what is rounded off a scale of 17 bits at the far end.
+    assert (np.abs(new - values) <= 0.5 * scale + np.abs(values) * 2.0**-16).all()
+    assert ((values[:, None] != values) | (new[:, None] == new)).all()
+
+
+def test_what_is_on_no_grid():
+    assert scale_of(np.float32([127, -3, 0, 1])) == 1
+    assert scale_of(np.float32([127, -3, 0, 1.5])) is None
+    assert scale_of(np.random.default_rng(0).normal(size=50).astype("float32")) is None
+    # 1 / 127 takes more bits than a scale may have.
+    assert scale_of(np.ones(4, "float32")) is None
 
 
 def test_bits():

@@ -109,6 +109,7 @@ WRONG = [
     ("share_weights", {"k": 4, "method": "kmeans"}, r"one of optimal, linear, density\. Received: method='kmeans'"),
     ("share_weights", {"k": 4, "weighting": "obd"}, r"one of hessian, fisher\. Received: weighting='obd'"),
     ("share_weights", {"k": 4, "keep_zeros": 1}, r"keep_zeros must be true or false\. Received: keep_zeros=1"),
+    ("share_weights", {"k": 4, "grid": "int4"}, r"left out or one of int8\. Received: grid='int4' \(ShareWeights\)"),
     ("share_weights", {"k": 4, "include": ("rnn",)}, r"include must be of dense, .*Received: include=\('rnn',\)"),
     ("share_weights", {"k": 4, "exclude": "conv"}, r"Received: exclude='conv' \(ShareWeights\)\. Use \['conv'\]"),
     ("share_weights", {"k": 4, "examples": 0}, r"examples must be a whole number .*Received: examples=0"),

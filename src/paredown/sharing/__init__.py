@@ -2,6 +2,7 @@
 
 from paredown.sharing.codebook import VALUE_BITS, WIDTHS, different, error, index_bits, shared, spread, total_bits
 from paredown.sharing.fisher import fisher
+from paredown.sharing.grid import scale_of, snapped
 from paredown.sharing.methods import METHODS
 from paredown.sharing.points import Points
 
@@ -14,7 +15,9 @@ __all__ = [
     "error",
     "fisher",
     "index_bits",
+    "scale_of",
     "shared",
+    "snapped",
     "spread",
     "total_bits",
 ]

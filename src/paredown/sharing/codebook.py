@@ -21,7 +21,7 @@ def shared(values: np.ndarray, k: int, method: str = "optimal", weights: Any = N
         k: At least 1; at least 2 with `keep_zeros`.
         method: A row of `METHODS`.
         weights: What the square of each value's change counts, the shape of `values`, at least 0; None: all the same.
-        keep_zeros: What is zero stays zero, and nothing else becomes it; zero is one of the k where it occurs.
+        keep_zeros: What is zero stays zero; zero is one of the k where it occurs, and the others share the rest.
     Returns:
         The same shape and type.
     """

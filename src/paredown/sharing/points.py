@@ -21,7 +21,7 @@ class Points:
     Args:
         x: Shape (n,), float64.
         weights: What each counts, shape (n,), above 0; a value that occurs twice counts twice.
-        middle: What was subtracted from the values.
+        middle: What was subtracted from the values: their median.
     """
 
     x: np.ndarray
@@ -38,28 +38,27 @@ class Points:
         Raises:
             SettingError: If a number is not finite, a weight negative, or there are no values.
         """
-        values = np.asarray(values, "float64").ravel()
-        weights = np.ones(values.shape) if weights is None else np.asarray(weights, "float64").ravel()
+        values = np.asarray(values).ravel()
+        weights = None if weights is None else np.asarray(weights, "float64").ravel()
         _check(values, weights)
-        if not weights.any():
-            weights = np.ones(values.shape)
-        if not weights.all():
-            values, weights = values[weights > 0], weights[weights > 0]
-        order = np.argsort(values, kind="stable")
-        values, weights = values[order], weights[order]
-        starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
-        summed = np.add.reduceat(weights, starts)
-        middle = float(np.average(values, weights=weights))
-        return Points(values[starts] - middle, summed, middle)
+        x, weights = _distinct(values, weights if weights is not None and weights.any() else None)
+        mass = np.cumsum(weights)
+        middle = float(x[np.searchsorted(mass, mass[-1] / 2)])
+        return Points(x - middle, weights, middle)
 
     def __len__(self) -> int:
         return len(self.x)
 
     @cached_property
     def sums(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """S0, S1 and S2, shape (n + 1,) each; summed with what precision there is, since costs are differences."""
+        """S0, S1 and S2, shape (n + 1,) each, up to a constant, since only differences count.
+
+        They are 0 at the middle and rise outwards, so that far values do not blur the differences of near ones.
+        """
+        middle = np.searchsorted(self.x, 0)
         powers = self.weights, self.weights * self.x, self.weights * np.square(self.x)
-        return tuple(np.concatenate([[0.0], np.cumsum(p, dtype=np.longdouble)]).astype("float64") for p in powers)  # type: ignore
+        totals = (np.concatenate([[0.0], np.cumsum(power, dtype=np.longdouble)]) for power in powers)
+        return tuple((total - total[middle]).astype("float64") for total in totals)  # type: ignore
 
     def centroids(self, edges: np.ndarray) -> np.ndarray:
         """Means of the parts between edges.
@@ -94,14 +93,29 @@ def nearest(values: Any, centroids: np.ndarray) -> np.ndarray:
     return np.searchsorted((centroids[1:] + centroids[:-1]) / 2, np.asarray(values, "float64"), "left")
 
 
-def _check(values: np.ndarray, weights: np.ndarray) -> None:
+def _distinct(values: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """(distinct values that weigh something, rising, float64; the weight of each)."""
+    if weights is None:
+        x, mass = np.unique(values, return_counts=True)
+    else:
+        x, places = np.unique(values[weights > 0], return_inverse=True)
+        mass = np.bincount(places, weights[weights > 0])
+    return x.astype("float64"), mass.astype("float64")
+
+
+def _check(values: np.ndarray, weights: np.ndarray | None) -> None:
     if not values.size:
         raise SettingError("k-means needs a value. Received: none (sharing). Leave empty weights alone.")
+    _require(values, np.isfinite(values), "values must be finite")
+    if weights is None:
+        return
     if weights.shape != values.shape:
         raise SettingError(
             f"There must be one weight per value. Received: {weights.size} weights, {values.size} values (sharing)."
         )
-    wrong = values[~np.isfinite(values)], weights[~(np.isfinite(weights) & (weights >= 0))]
-    for what, found in zip(("values must be finite", "weights must be finite and at least 0"), wrong, strict=True):
-        if found.size:
-            raise SettingError(f"{what}. Received: {found[0]} (sharing).")
+    _require(weights, np.isfinite(weights) & (weights >= 0), "weights must be finite and at least 0")
+
+
+def _require(numbers: np.ndarray, hold: np.ndarray, rule: str) -> None:
+    if not hold.all():
+        raise SettingError(f"{rule}. Received: {numbers[~hold][0]} (sharing).")

@@ -74,7 +74,8 @@ class FineTune(Transform):
         keep_zeros: Weights of kernels that are exactly zero, as `PruneWeights` leaves them, stay zero.
         keep_shared: Weights of a kernel that are exactly equal, as `ShareWeights` leaves them, stay equal: each value
             is trained as one parameter, its gradient the sum over the weights that share it. With SGD that calls for a
-            smaller learning rate, the more the more weights share a value.
+            smaller learning rate, the more the more weights share a value. Kernels whose values lie on an int8 grid, as
+            `ShareWeights(grid="int8")` leaves them, are rounded to one again after training.
     Source:
         Hinton et al. 2015, arXiv:1503.02531, section 2 (`teacher_weight`, `temperature`);
         Romero et al. 2015, arXiv:1412.6550, section 2.2 (`features`: hints, without a regressor since shapes are equal,

@@ -3,6 +3,9 @@
 A value that weights share is one parameter; its gradient is the sum of theirs. Every weight is given that sum as its
 own gradient. Weights that share a value then go the same way to the last bit with any optimizer that works element by
 element, and it is the way that the shared value would go as a parameter of its own.
+
+Steps are smaller than the places of an int8 grid are apart: a kernel that lies on one leaves it while it is trained, and
+is put on the nearest one at the end.
 """
 
 import contextlib
@@ -13,6 +16,7 @@ import numpy as np
 from keras import ops
 
 from paredown.network import Network
+from paredown.sharing import scale_of, snapped
 from paredown.sparse import kernels
 
 
@@ -65,6 +69,8 @@ class StayShared:
 def sharing_kept(model: Any, trained: Any) -> Iterator[dict[int, Members]]:
     """While it is open, weights of a kernel that are equal stay so; for training with an optimizer of `summing`.
 
+    When it closes, kernels that were on an int8 grid are on one again.
+
     Args:
         model: The network whose kernels count.
         trained: The one that is trained in its place (itself, or a twin with the same layers' names and values).
@@ -75,6 +81,7 @@ def sharing_kept(model: Any, trained: Any) -> Iterator[dict[int, Members]]:
     found = [(kernel.variable(layers[kernel.path]), kernel) for kernel in kernels(Network(model))[0]]
     every = [(variable, Members(kernel.value())) for variable, kernel in found]
     shared = [(variable, members, variable.constraint) for variable, members in every if members.any]
+    on_grid = [variable for variable, kernel in found if scale_of(kernel.value()) is not None]
     for variable, members, own in shared:
         variable.constraint = StayShared(members, own)
     try:
@@ -82,6 +89,8 @@ def sharing_kept(model: Any, trained: Any) -> Iterator[dict[int, Members]]:
     finally:
         for variable, _, own in shared:
             variable.constraint = own
+    for variable in on_grid:
+        variable.assign(snapped(ops.convert_to_numpy(variable)))
 
 
 def summing(optimizer: Any, members: dict[int, Members]) -> Any:

@@ -10,7 +10,7 @@ from paredown.checks import Check
 from paredown.errors import DataError, SettingError
 from paredown.network import Network
 from paredown.rebuild import rebuild
-from paredown.sharing import METHODS, WIDTHS, different, fisher
+from paredown.sharing import METHODS, WIDTHS, different, fisher, scale_of
 from paredown.sparse import KINDS, Kernel, hessians, kernels
 from paredown.transform import Change, Skip, Transform, TransformResult, is_number, is_whole
 from paredown.transforms.kernel_values import Values, carrying, changed_elsewhere
@@ -19,6 +19,8 @@ from paredown.transforms.shared_kernel import SharedKernel, within
 
 #: What a weight's change may be weighted by.
 WEIGHTINGS = ("hessian", "fisher")
+#: What values may be bound to.
+GRIDS = ("int8",)
 #: Most values that a codebook may hold.
 MOST = 2 ** max(WIDTHS)
 
@@ -48,6 +50,9 @@ class ShareWeights(Transform):
             the weight is multiplied with, so that the layer's outputs change least. "fisher": the mean square of the
             loss's gradient to it, on the labels or, without any, on the network's own outputs. Both read data.
         keep_zeros: What is zero stays zero and is one of the k values, so that sparsity survives.
+        grid: "int8": the values of a kernel are rounded to a grid, scale·q with whole q in -127 .. 127, one scale for
+            all its codebooks; `FineTune(keep_shared=True)` keeps to it. Values that meet there are one: large k need
+            not be reached. None: any value.
         include: Kinds of kernels that are treated: "dense", "conv", "transposed", "depthwise".
         exclude: Names of layers whose weights all stay.
         examples: With a weighting: at most so many of the calibration data, drawn at random, are read; "fisher" goes
@@ -66,6 +71,7 @@ class ShareWeights(Transform):
     method: str = "optimal"
     weighting: str | None = None
     keep_zeros: bool = True
+    grid: str | None = None
     include: tuple[str, ...] = KINDS
     exclude: tuple[str, ...] = ()
     examples: int = 1024
@@ -92,6 +98,8 @@ class ShareWeights(Transform):
         weighted = self.weighting is None or self.weighting in WEIGHTINGS
         self._require("weighting", weighted, f"left out or one of {', '.join(WEIGHTINGS)}")
         self._require("keep_zeros", isinstance(self.keep_zeros, bool), "true or false")
+        on_grid = self.grid is None or self.grid in GRIDS
+        self._require("grid", on_grid, f"left out or one of {', '.join(GRIDS)}")
         self._require("include", bool(self.include) and set(self.include) <= set(KINDS), f"of {', '.join(KINDS)}")
         for name in ("examples", "batch_size"):
             self._require(name, is_whole(getattr(self, name)), "a whole number of at least 1")
@@ -100,30 +108,28 @@ class ShareWeights(Transform):
         network = Network(model)
         found, skips = self._treated(network)
         weights = self._weights(network, found, data, seed)
-        treated = [
-            SharedKernel(kernel, self.channels, self.method, self.keep_zeros, weights.get(kernel.key))
-            for kernel in found
-        ]
+        treated = [self._seen(kernel, weights.get(kernel.key)) for kernel in found]
         chosen, log = self._chosen(treated)
         values: Values = {}
         told = {}
         for each, k in zip(treated, chosen, strict=True):
             if k is not None:
-                values.setdefault(each.kernel.path, {})[each.kernel.weight] = each.shared(k)
-                told[each.kernel.key] = each.told(k)
+                new = each.shared(k)
+                values.setdefault(each.kernel.path, {})[each.kernel.weight] = new
+                told[each.kernel.key] = each.told(k, new)
         changes, untouched = _told(found, values, self._why_not_shared)
         log |= {"shared": told, "bits": sum(one["bits"] for one in told.values())}
         return TransformResult(rebuild(model, carry=carrying(values)), changes, (*skips, *untouched), log=log)
 
     def prove(self, model: Any, result: TransformResult, inputs: Sequence[np.ndarray]) -> tuple[Check, ...]:
-        """No codebook holds more than k values, zeros stayed, the budget is met, and nothing else changed.
+        """No codebook holds more than k values, zeros and grid are kept, the budget is met, and nothing else changed.
 
         Args:
             inputs: Not looked at: the equalities are of the weights themselves.
         """
         network, told = Network(model), result.log["shared"]
         layers = {call.path: call.operation for call in Network(result.model).all_calls()}
-        treated = {k.key: SharedKernel(k, self.channels, self.method, self.keep_zeros) for k in kernels(network)[0]}
+        treated = {kernel.key: self._seen(kernel) for kernel in kernels(network)[0]}
         shared = [
             (treated[key], treated[key].kernel.value(layers[treated[key].kernel.path]), told[key]) for key in told
         ]
@@ -137,8 +143,11 @@ class ShareWeights(Transform):
             ),
         ]
         if self.keep_zeros:
-            moved = sum(int(((new == 0) != (each.kernel.value() == 0)).sum()) for each, new, _ in shared)
-            checks.append(Check("zeros are where they were", float(moved), 0.0))
+            lost = sum(int((new[each.value == 0] != 0).sum()) for each, new, _ in shared)
+            checks.append(Check("zeros that were lost", float(lost), 0.0))
+        if self.grid is not None:
+            off = sum(scale_of(new) is None for _, new, _ in shared)
+            checks.append(Check("kernels off the grid", float(off), 0.0))
         if self.size is not None:
             found, _ = self._treated(network)
             used = sum(told[k.key]["bits"] if k.key in told else treated[k.key].own_bits for k in found)
@@ -149,6 +158,9 @@ class ShareWeights(Transform):
     @property
     def _k(self) -> int | None:
         return self.k if self.bits is None else 2**self.bits
+
+    def _seen(self, kernel: Kernel, weights: np.ndarray | None = None) -> SharedKernel:
+        return SharedKernel(kernel, self.channels, self.method, self.keep_zeros, self.grid is not None, weights)
 
     def _treated(self, network: Network) -> tuple[list[Kernel], list[Skip]]:
         found, skipped = kernels(network)
@@ -169,6 +181,8 @@ class ShareWeights(Transform):
             return "excluded"
         if kernel.kind not in self.include:
             return f"its {kernel.weight} is {kernel.kind}, which include={list(self.include)} does not name"
+        if self.grid is not None and (dtype := kernel.value().dtype) != "float32":
+            return f"its {kernel.weight} is {dtype}, and grids are made for float32"
         if self.weighting == "hessian" and kernel.weight != "kernel":
             return f"what its {kernel.weight} reads lies inside the layer, where 'hessian' does not see it"
         return None
@@ -202,7 +216,7 @@ class ShareWeights(Transform):
     def _chosen(self, treated: list[SharedKernel]) -> tuple[list[int | None], dict[str, Any]]:
         """Per kernel its k, or None where it stays."""
         if self._k is not None:
-            return [self._k if each.most_different() > self._k else None for each in treated], {}
+            return [self._k if each.may_change(self._k) else None for each in treated], {}
         assert self.size is not None
         chosen, gap = within(self.size, treated, absolute=self.weighting == "fisher")
         return chosen, {"gap": gap}

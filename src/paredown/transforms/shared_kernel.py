@@ -1,16 +1,19 @@
 """One kernel as indices into codebooks, at any k; and the k of all kernels under one budget of bits."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from paredown.allocation import LevelCosts, allocate
 from paredown.errors import SettingError
-from paredown.sharing import VALUE_BITS, WIDTHS, different, error, shared, spread, total_bits
+from paredown.sharing import VALUE_BITS, WIDTHS, different, error, scale_of, shared, snapped, spread, total_bits
 from paredown.sparse import Kernel
 
 
+@dataclass(frozen=True, eq=False)
 class SharedKernel:
     """One kernel.
 
@@ -18,67 +21,65 @@ class SharedKernel:
         kernel: The kernel.
         channels: So many neighbouring output channels have one codebook; None: all.
         method, keep_zeros: As for `sharing.shared`.
+        on_grid: Shared values lie on an int8 grid, one for the whole kernel.
         weights: What each weight's change counts, in the kernel's shape; None: all the same.
     """
 
-    def __init__(
-        self, kernel: Kernel, channels: int | None, method: str, keep_zeros: bool, weights: np.ndarray | None = None
-    ):
-        self.kernel = kernel
-        self._channels, self._method, self._keep_zeros, self._weights = channels, method, keep_zeros, weights
-        self._known: dict[int, np.ndarray] = {}
+    kernel: Kernel
+    channels: int | None
+    method: str
+    keep_zeros: bool
+    on_grid: bool
+    weights: np.ndarray | None = None
+
+    @cached_property
+    def value(self) -> np.ndarray:
+        """The kernel as it is."""
+        return self.kernel.value()
 
     @property
     def own_bits(self) -> int:
         """What the kernel takes as it is, in float32."""
-        return self.kernel.value().size * VALUE_BITS
+        return self.value.size * VALUE_BITS
 
     def parts(self, value: np.ndarray) -> list[np.ndarray]:
         """A value in the kernel's shape by codebooks, each part [n, outputs]."""
-        columns = self._columns(value)
-        step = self._channels or columns.shape[1]
-        return [columns[:, at : at + step] for at in range(0, columns.shape[1], step)]
+        g, n, o = (matrices := self.kernel.split(value)).shape
+        columns = matrices.transpose(1, 0, 2).reshape(n, g * o)
+        step = self.channels or g * o
+        return [columns[:, at : at + step] for at in range(0, g * o, step)]
 
-    def most_different(self) -> int:
-        """The largest number of different values that one codebook stands for."""
-        return max(different(part) for part in self.parts(self.kernel.value()))
+    def may_change(self, k: int) -> bool:
+        """Whether a codebook stands for more than k different values, or the kernel is not on the grid asked for."""
+        more = any(different(part) > k for part in self.parts(self.value))
+        return more or (self.on_grid and scale_of(self.value) is None)
 
     def shared(self, k: int) -> np.ndarray:
-        """The kernel with k values per codebook."""
-        if k not in self._known:
-            parts = self.parts(self.kernel.value())
-            weights = [None] * len(parts) if self._weights is None else self.parts(self._weights)
-            new = [
-                shared(part, k, self._method, weight, self._keep_zeros)
-                for part, weight in zip(parts, weights, strict=True)
-            ]
-            shape = self.kernel.split(self.kernel.value()).shape
-            g, n, o = shape
-            self._known[k] = self.kernel.join(np.concatenate(new, 1).reshape(n, g, o).transpose(1, 0, 2))
-        return self._known[k]
+        """The kernel with at most k values per codebook."""
+        parts = self.parts(self.value)
+        weights = [None] * len(parts) if self.weights is None else self.parts(self.weights)
+        new = [
+            shared(part, k, self.method, weight, self.keep_zeros) for part, weight in zip(parts, weights, strict=True)
+        ]
+        g, n, o = self.kernel.split(self.value).shape
+        value = self.kernel.join(np.concatenate(new, 1).reshape(n, g, o).transpose(1, 0, 2))
+        return snapped(value) if self.on_grid else value
 
     def bits(self, k: int) -> int:
         """Indices and codebooks."""
-        value = self.kernel.value()
-        return total_bits(value.size, k, len(self.parts(value)))
+        return total_bits(self.value.size, k, len(self.parts(self.value)))
 
-    def loss(self, k: int, absolute: bool = False) -> float:
+    def loss(self, new: np.ndarray, absolute: bool = False) -> float:
         """Σ h·δ² over the kernel, as a share of Σ h·(w - mean)²; or absolute, halved."""
-        lost = error(self.kernel.value(), self.shared(k), self._weights)
+        lost = error(self.value, new, self.weights)
         if absolute:
             return lost / 2
-        whole = spread(self.kernel.value(), self._weights)
+        whole = spread(self.value, self.weights)
         return lost / whole if whole else 0.0
 
-    def told(self, k: int) -> dict[str, Any]:
-        """Plain figures of the kernel at k values."""
-        books = len(self.parts(self.kernel.value()))
-        return {"k": k, "codebooks": books, "loss": self.loss(k), "bits": self.bits(k)}
-
-    def _columns(self, value: np.ndarray) -> np.ndarray:
-        matrices = self.kernel.split(value)
-        g, n, o = matrices.shape
-        return matrices.transpose(1, 0, 2).reshape(n, g * o)
+    def told(self, k: int, new: np.ndarray) -> dict[str, Any]:
+        """Plain figures of the kernel with k values, as `shared` gave it."""
+        return {"k": k, "codebooks": len(self.parts(new)), "loss": self.loss(new), "bits": self.bits(k)}
 
 
 def within(share: float, kernels: Sequence[SharedKernel], absolute: bool) -> tuple[list[int | None], float]:
@@ -106,7 +107,7 @@ def within(share: float, kernels: Sequence[SharedKernel], absolute: bool) -> tup
     for number, (each, ks) in enumerate(zip(kernels, options, strict=True)):
         # The last level is the kernel as it is.
         costs.add((number,), np.array([*map(each.bits, ks), each.own_bits], float))
-        losses.append(np.array([*(each.loss(k, absolute) for k in ks), 0.0]))
+        losses.append(np.array([*(each.loss(each.shared(k), absolute) for k in ks), 0.0]))
         levels.append(np.arange(len(ks) + 1))
     found = allocate(levels, losses, costs, limit)
     chosen = [ks[level] if level < len(ks) else None for ks, level in zip(options, found.widths, strict=True)]
