@@ -10,12 +10,12 @@ from paredown.checks import Check
 from paredown.errors import OutputError, SettingError
 from paredown.export import parity, samples
 from paredown.export.convert import convert
-from paredown.export.plan import Plan
 from paredown.export.quantization import quantize, require
 from paredown.files import replacing
 from paredown.measure.size import deflated_bytes
 from paredown.model_file import check_model
 from paredown.network import Network
+from paredown.number_formats import Plan
 from paredown.profiling import Shapes
 from paredown.progress import task
 from paredown.transform import Skip
