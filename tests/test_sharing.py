@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
 
 from paredown.errors import SettingError
 from paredown.sharing import (
@@ -83,12 +84,12 @@ def test_windows_lose_nothing(shape, k):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("k", [3, 24])
-def test_never_worse_than_the_best_of_twenty_restarts(shape, k):
-    rng = np.random.default_rng(k)
+def test_never_worse_than_the_best_of_twenty_restarts(shape):
+    rng = np.random.default_rng(0)
     x = SHAPES[shape](rng, 2000)
-    for weights in (None, rng.gamma(0.3, size=2000)):
-        found = KMeans(k, n_init=20, random_state=0, tol=0).fit(x[:, None], sample_weight=weights)
+    for k, weights in ((20, None), (3, rng.gamma(0.3, size=2000))):
+        with threadpool_limits(1):
+            found = KMeans(k, n_init=20, random_state=0, tol=0).fit(x[:, None], sample_weight=weights)
         theirs = error(x, found.cluster_centers_.ravel()[found.labels_], weights)
         assert error(x, shared(x, k, weights=weights), weights) <= theirs * (1 + 1e-9)
 

@@ -1,7 +1,7 @@
 """Values on an int8 grid: scale·q with whole q in -127 .. 127, as kernels are that a runtime multiplies at full speed.
 
-A scale has at most 17 significant bits, and 17 + 7 = 24: scale·q is exact in float32, in whatever runtime. As the largest
-|q| is 127, the scale can be read back from the values.
+A scale has at most 17 significant bits, and 17 + 7 = 24: scale·q is exact in float32, in whatever runtime. As the
+largest |q| is 127, the scale can be read back from the values.
 """
 
 import numpy as np

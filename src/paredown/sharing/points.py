@@ -53,12 +53,11 @@ class Points:
     def sums(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """S0, S1 and S2, shape (n + 1,) each, up to a constant, since only differences count.
 
-        They are 0 at the middle and rise outwards, so that far values do not blur the differences of near ones.
+        They start from 0 at the middle, outwards, so that far values do not blur the differences of near ones.
         """
         middle = np.searchsorted(self.x, 0)
         powers = self.weights, self.weights * self.x, self.weights * np.square(self.x)
-        totals = (np.concatenate([[0.0], np.cumsum(power, dtype=np.longdouble)]) for power in powers)
-        return tuple((total - total[middle]).astype("float64") for total in totals)  # type: ignore
+        return tuple(_outwards(power, middle) for power in powers)  # type: ignore
 
     def centroids(self, edges: np.ndarray) -> np.ndarray:
         """Means of the parts between edges.
@@ -91,6 +90,13 @@ class Points:
 def nearest(values: Any, centroids: np.ndarray) -> np.ndarray:
     """The number of the nearest centroid (rising, shape (k,)) for every value; the lower of two as near."""
     return np.searchsorted((centroids[1:] + centroids[:-1]) / 2, np.asarray(values, "float64"), "left")
+
+
+def _outwards(numbers: np.ndarray, middle: int) -> np.ndarray:
+    """Sums up to each position, shape (n + 1,), 0 at the middle; with what precision there is while they are summed."""
+    below = np.cumsum(numbers[:middle][::-1], dtype=np.longdouble)[::-1]
+    above = np.cumsum(numbers[middle:], dtype=np.longdouble)
+    return np.concatenate([-below, [0.0], above]).astype("float64")
 
 
 def _distinct(values: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

@@ -4,8 +4,8 @@ A value that weights share is one parameter; its gradient is the sum of theirs. 
 own gradient. Weights that share a value then go the same way to the last bit with any optimizer that works element by
 element, and it is the way that the shared value would go as a parameter of its own.
 
-Steps are smaller than the places of an int8 grid are apart: a kernel that lies on one leaves it while it is trained, and
-is put on the nearest one at the end.
+Steps are smaller than the places of an int8 grid are apart: a kernel that lies on one leaves it while it is trained,
+and is put on the nearest one at the end.
 """
 
 import contextlib
@@ -28,25 +28,25 @@ class Members:
     """
 
     def __init__(self, value: np.ndarray):
-        _, self._first, codes = np.unique(value, return_index=True, return_inverse=True)
-        self._codes, self._shape = codes.reshape(-1).astype("int32"), value.shape
+        _, first, codes = np.unique(value, return_index=True, return_inverse=True)
+        self._shape, self._count = value.shape, first.size
+        self._first, self._codes = (ops.convert_to_tensor(each.ravel().astype("int32")) for each in (first, codes))
 
     @property
     def any(self) -> bool:
         """Whether any two are."""
-        return self._first.size < self._codes.size
+        return self._count < np.prod(self._shape)
 
     def summed(self, gradient: Any) -> Any:
         """Every weight's gradient replaced by the sum over those it shares its value with."""
-        sums = ops.segment_sum(ops.reshape(gradient, (-1,)), ops.convert_to_tensor(self._codes), self._first.size)
-        return self._spread(sums)
+        return self._spread(ops.segment_sum(ops.reshape(gradient, (-1,)), self._codes, self._count))
 
     def alike(self, value: Any) -> Any:
         """Every weight replaced by the first of those it shares its value with."""
-        return self._spread(ops.take(ops.reshape(value, (-1,)), ops.convert_to_tensor(self._first.astype("int32"))))
+        return self._spread(ops.take(ops.reshape(value, (-1,)), self._first))
 
     def _spread(self, values: Any) -> Any:
-        return ops.reshape(ops.take(values, ops.convert_to_tensor(self._codes)), self._shape)
+        return ops.reshape(ops.take(values, self._codes), self._shape)
 
 
 class StayShared:
