@@ -274,6 +274,10 @@ def test_what_is_left_alone_says_why():
     assert "what its pointwise_kernel reads lies inside the layer, where 'hessian' does not see it" in {
         skip.reason for skip in separable.skips
     }
+    half = keras.Sequential([keras.Input((4,)), layers.Dense(3, dtype="float16", name="half")])
+    assert [(skip.layer, skip.reason) for skip in ShareWeights(k=2, grid="int8")(half).skips] == [
+        ("half", "its kernel is float16, and grids are made for float32")
+    ]
 
 
 def test_wrong_use_is_named():

@@ -103,6 +103,18 @@ def test_an_outlier_takes_a_value_of_its_own_and_blurs_no_other(outlier):
     assert error(x, beside[:-1]) == pytest.approx(error(x, alone), rel=1e-9)
 
 
+def test_weights_of_all_sizes():
+    """As Fisher information has them where some classes are sure: beside the largest most are rounded off."""
+    rng = np.random.default_rng(0)
+    for n in (20, 5000):
+        x, weights = rng.normal(size=n), 10 ** rng.uniform(-40, 0, n)
+        points = Points.of(x, weights)
+        for k in (1, 2, 5, 16):
+            losses = {name: points.loss(method(points, k)) for name, method in METHODS.items()}
+            assert losses["optimal"] <= min(losses.values()) + 1e-12 * spread(x, weights)
+            assert different(shared(x, k, weights=weights)) <= k
+
+
 @given(seeds, st.integers(1, 40), st.booleans())
 @settings(max_examples=20, deadline=None, derandomize=True)
 def test_never_worse_than_lloyd_and_less_with_every_k(seed, k, weighted):

@@ -68,12 +68,11 @@ class Points:
             Shape (parts,), around 0; not a number where a part is empty.
         """
         mass, first, _ = (np.diff(total[edges]) for total in self.sums)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            means = first / mass
-        # Rounding must not carry a mean out of its part.
-        inside = np.diff(edges) > 0
         low, high = self.x[np.minimum(edges[:-1], len(self) - 1)], self.x[edges[1:] - 1]
-        return np.where(inside, np.clip(means, low, high), np.nan)
+        # What weighs next to nothing may have no mass beside what weighs much.
+        means = np.divide(first, mass, out=low.copy(), where=mass > 0)
+        # Rounding must not carry a mean out of its part.
+        return np.where(np.diff(edges) > 0, np.clip(means, low, high), np.nan)
 
     def edges(self, centroids: np.ndarray) -> np.ndarray:
         """Where one centroid's values end and the next one's begin; the middle between two counts to the lower."""

@@ -35,8 +35,8 @@ class Segments:
         first = self.first[1][b] - self.first[0][a]
         cost = self.second[1][b] - self.second[0][a]
         np.square(first, out=first)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            first /= mass
+        # What weighs next to nothing may have no mass beside what weighs much; nor have parts without values.
+        np.divide(first, mass, out=first, where=mass > 0)
         cost -= first
         np.maximum(cost, 0, out=cost)
         cost[b - a <= self.free] = 0
