@@ -9,6 +9,7 @@ and is put on the nearest one at the end.
 """
 
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,7 +36,7 @@ class Members:
     @property
     def any(self) -> bool:
         """Whether any two are."""
-        return self._count < np.prod(self._shape)
+        return self._count < math.prod(self._shape)
 
     def summed(self, gradient: Any) -> Any:
         """Every weight's gradient replaced by the sum over those it shares its value with."""
