@@ -92,7 +92,7 @@ def test_every_transform_has_its_recipe_name():
         ("just words", r"Received: str"),
         ("transforms: [}", r"must be YAML\. Received: a text with an error in line 1"),
         ("transforms: []\nexport: {quantization: int9}", r"quantization='int9'"),
-        ("transforms: []\nexport: {quant: int8}", r"export has the one key quantization\. Received: \{'quant': 'int8'\}"),
+        ("transforms: []\nexport: {quant: int8}", r"export has the keys quantization and pack\. Received: \{'quant': 'int8'\}"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named(text, message):

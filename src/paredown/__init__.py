@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from paredown.latency_table import LatencyTable
     from paredown.layer_rules import Rule, register_layer_rule
     from paredown.measure import LatencyReport, measure_latency
+    from paredown.packed import Packing, pack_litert
     from paredown.pipeline import compress
     from paredown.profiling import Profile, profile
     from paredown.recipe import Recipe
@@ -41,6 +42,7 @@ _HOMES = {
     "paredown.latency_table": ("LatencyTable",),
     "paredown.layer_rules": ("Rule", "register_layer_rule"),
     "paredown.measure": ("LatencyReport", "measure_latency"),
+    "paredown.packed": ("Packing", "pack_litert"),
     "paredown.pipeline": ("compress",),
     "paredown.profiling": ("Profile", "profile"),
     "paredown.recipe": ("Recipe",),
@@ -72,6 +74,7 @@ __all__ = [
     "LatencyReport",
     "LatencyTable",
     "OperationTable",
+    "Packing",
     "ParedownError",
     "Profile",
     "PruneChannels",
@@ -93,6 +96,7 @@ __all__ = [
     "export_litert",
     "measure_latency",
     "measured_table",
+    "pack_litert",
     "predict_latency",
     "profile",
     "register_layer_rule",

@@ -63,19 +63,28 @@ def outputs_of_layers(content: bytes, network: Network) -> dict[str, list[list[s
     """Layer -> for each of its operations the names of the tensors that it gives."""
     from ai_edge_litert.tools import flatbuffer_utils
 
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
-    layers = {call.path: call.operation for call in network.all_calls()}
-    graph = model.subgraphs[0]
-    view, last = _Graph(model, graph), _last_layers(network, graph)
-    known = [layer_of(view.names(o), layers) or last.get(int(o.outputs[0])) for o in graph.operators]
+    graph = flatbuffer_utils.read_model_from_bytearray(bytearray(content)).subgraphs[0]
     found: dict[str, list[list[str]]] = {}
-    for operation, layer in zip(
-        graph.operators, by_kernel(list(map(view.kernel, graph.operators)), known, network), strict=True
-    ):
+    for operation, layer in zip(graph.operators, layers_of_operations(content, network), strict=True):
         made = [graph.tensors[int(i)].name.decode() for i in operation.outputs]
         if layer is not None:
             found.setdefault(layer, []).append(made)
     return found
+
+
+def layers_of_operations(content: bytes, network: Network) -> list[str | None]:
+    """The layer of each operation of a file's first graph; None where nothing tells it."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    layers = {call.path: call.operation for call in network.all_calls()}
+    graph = model.subgraphs[0]
+    view, last = _Graph(model, graph), _last_layers(network, graph)
+    known = [
+        layer_of(view.names(o), layers) or last.get(int(o.outputs[0]) if len(o.outputs) else -1)
+        for o in graph.operators
+    ]
+    return by_kernel(list(map(view.kernel, graph.operators)), known, network)
 
 
 def _last_layers(network: Network, graph: Any) -> dict[int, str]:

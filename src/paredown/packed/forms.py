@@ -1,0 +1,147 @@
+"""THE table of forms, and a file rewritten in one of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from paredown.errors import SettingError
+from paredown.packed.codes import Codes, codes_of
+from paredown.packed.editor import Editor, Kernel
+from paredown.packed.piece import Form, Piece
+from paredown.packed.run import RUN
+from paredown.packed.ship import SHIP
+from paredown.transform import Skip
+
+#: Name -> how a file holds packed kernels.
+FORMS: Mapping[str, Form] = {"ship": SHIP, "run": RUN}
+#: Stands for the form that measuring chooses.
+AUTO = "auto"
+#: A kernel is moved to a grid that changes it by at most this share of its own size.
+TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class PackedKernel:
+    """A kernel as a file holds it.
+
+    Args:
+        name: Of its layer, or of its tensor where no network tells it.
+        kind: Of the operation that reads it.
+        bits: That an index, or a number on the grid, takes.
+        values: Of the largest codebook.
+        codebooks: How many it has.
+        plain_bytes: As float32.
+        payload_bytes: What weights and whatever decodes them take.
+        error: Root mean square of its change, as a share of the kernel's own.
+    """
+
+    name: str
+    kind: str
+    bits: int
+    values: int
+    codebooks: int
+    plain_bytes: int
+    payload_bytes: int
+    error: float
+
+
+@dataclass(frozen=True, eq=False)
+class Written:
+    """A file in some form: its content, the kernels that are packed, and why others are not."""
+
+    content: bytes
+    kernels: tuple[PackedKernel, ...]
+    skips: tuple[Skip, ...]
+
+
+class Source:
+    """A file to be packed, its codes found once for all forms.
+
+    Args:
+        content: The .tflite file.
+        layers: The layer of each operation of its first graph, None where none is known; None: of all.
+    """
+
+    def __init__(self, content: bytes, layers: Sequence[str | None] | None = None):
+        self.content, self._layers = content, layers
+        self._kernels, skips = Editor(content).kernels()
+        self._codes: dict[int, Codes | None] = {k.index: codes_of(k.rows) for k in self._kernels}
+        self._skips = [Skip(self._named(name, place), reason) for name, place, reason in skips]
+
+    def written(self, form: str, tolerance: float = TOLERANCE) -> Written:
+        """The file in a form of the table.
+
+        Args:
+            tolerance: Largest change of a kernel, as a share of its own size.
+        """
+        row = FORMS[form]
+        pieces: list[Piece] = []
+        skips = list(self._skips)
+        for kernel in self._kernels:
+            codes = self._codes[kernel.index]
+            piece = None if codes is None else row.prepare(kernel, codes)
+            reason = _why_not(kernel, piece, row, tolerance)
+            if reason is None and piece is not None:
+                pieces.append(piece)
+            else:
+                skips.append(Skip(self._name(kernel), str(reason)))
+        if not pieces:
+            return Written(self.content, (), tuple(skips))
+        editor = Editor(self.content)
+        row.write(editor, pieces)
+        return Written(editor.content(), tuple(map(self._told, pieces)), tuple(skips))
+
+    def _told(self, piece: Piece) -> PackedKernel:
+        kernel, codebooks = piece.kernel, piece.codes.codebooks
+        return PackedKernel(
+            self._name(kernel),
+            kernel.kind,
+            piece.bits,
+            codebooks.shape[1],
+            len(codebooks),
+            kernel.values.nbytes,
+            piece.payload_bytes,
+            piece.error,
+        )
+
+    def _name(self, kernel: Kernel) -> str:
+        return self._named(kernel.name, kernel.operation)
+
+    def _named(self, name: str, place: int | None) -> str:
+        return (None if self._layers is None or place is None else self._layers[place]) or name
+
+
+def check_form(form: Any) -> str:
+    """`form` where there is such a one, "auto" included; SettingError otherwise."""
+    if not isinstance(form, str) or form not in (*FORMS, AUTO):
+        raise SettingError(
+            f"pack must be one of {', '.join((*FORMS, AUTO))}. Received: pack={form!r}. "
+            "Use ship for the smallest file, run for full speed, auto to have both measured."
+        )
+    return form
+
+
+def check_tolerance(tolerance: Any) -> float:
+    """`tolerance` where it is a number from 0 up to 1; SettingError otherwise."""
+    number = isinstance(tolerance, int | float) and not isinstance(tolerance, bool)
+    if not number or not 0 <= tolerance < 1:
+        raise SettingError(
+            f"tolerance must be in [0, 1). Received: tolerance={tolerance!r}. Use {TOLERANCE} to let kernels change by "
+            "2 % of their size, 0 to move none."
+        )
+    return float(tolerance)
+
+
+def _why_not(kernel: Kernel, piece: Piece | None, form: Form, tolerance: float) -> str | None:
+    if piece is None:
+        return "more than 256 different values in a channel, and no codebook for some"
+    takes = piece.payload_bytes + form.kernel_bytes
+    if takes >= kernel.values.nbytes:
+        return f"its {kernel.values.nbytes:,} bytes would become up to {takes:,}, what decodes them included"
+    # What rounding to float32 leaves is no change.
+    if piece.error > max(tolerance, 1e-6):
+        return (
+            f"its values do not lie on an int8 grid: moving them there changes it by {100 * piece.error:.2g} % of its "
+            f"size, more than {100 * tolerance:g} %"
+        )
+    return None
