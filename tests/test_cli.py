@@ -77,6 +77,12 @@ def test_answers_without_heavy_imports(arguments):
     assert done.returncode == (0 if arguments[-1].startswith("--") else 2)
 
 
+def test_recipes_are_read_without_heavy_imports():
+    code = f"import sys, paredown.recipe; sys.exit([name for name in {HEAVY} if name in sys.modules] or 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -12,12 +12,12 @@ import export_nets
 from paredown.checks import Check, largest_difference
 from paredown.data import Data, Split
 from paredown.errors import CheckError, DataError, ModelError, OutputError, SettingError
-from paredown.export import FORMATS, export_litert, layer_of, litert, parity, quantization
+from paredown.export import FORMATS, export_litert, layers_of, litert, parity, quantization
 from paredown.export.inspect_types import Wanted
-from paredown.export.plan import Plan
-from paredown.latency.operations import operations
 from paredown.measure import LiteRTRunner, size_bytes, zipped_bytes
 from paredown.network import Network
+from paredown.number_formats import Plan
+from paredown.tflite import graphs
 from paredown.transform import Skip
 
 ALL_FORMATS = [None, *FORMATS]
@@ -292,9 +292,9 @@ def test_formats_by_layer(chosen, types, tmp_path):
     export = export_litert(model, tmp_path / "net.tflite", chosen, export_nets.data(model))
     assert export.checks[0].passed
     assert export.quantization == chosen
-    found = operations((tmp_path / "net.tflite").read_bytes())
-    layers = {call.path: call.operation for call in Network(model).all_calls()}
-    kernels = {layer_of(o.names, layers): o.format for o in found if o.kernel}
+    graph = graphs((tmp_path / "net.tflite").read_bytes())[0]
+    layers = layers_of(graph, Network(model))
+    kernels = {layer: o.format for o, layer in zip(graph.operations, layers, strict=True) if o.kernel}
     assert types.items() <= kernels.items()
     assert not [skip for skip in export.skips if skip.layer in types]
 

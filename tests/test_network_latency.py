@@ -16,9 +16,9 @@ from paredown.cli.main import run
 from paredown.errors import ModelError, OutputError, SettingError
 from paredown.latency import NetworkLatency, operation_table
 from paredown.latency.network import OperationLatency
-from paredown.latency.operations import LOOPS, operations
 from paredown.latency.roofline import BOUNDS, Peaks, bounds
 from paredown.profiling import LatencyCount
+from paredown.tflite import LOOPS, operations
 
 
 def invented_ms(operation):

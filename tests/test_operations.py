@@ -9,10 +9,9 @@ from networks import NETWORKS
 from paredown import PruneChannels, profile
 from paredown.export import FORMATS, export_litert, float_content
 from paredown.latency.network import layer_names
-from paredown.latency.operations import LOOPS, operations
-from paredown.latency.single import single
 from paredown.measure import LiteRTRunner
 from paredown.network import Network
+from paredown.tflite import LOOPS, graphs, operations, single
 
 SMALL = ("autoencoder", "resnext", "shufflenet", "recurrent_masked", "transformer_pre_norm", "video")
 NETS = {**export_nets.NETS, **{name: NETWORKS[name] for name in SMALL}}
@@ -104,9 +103,9 @@ def test_layers_are_named_as_the_network_names_them():
     keras.utils.clear_session()
     model = NETWORKS["autoencoder"]()
     layered = ends(model)
-    found = operations(float_content(model))
-    names = layer_names(found, Network(model))
-    kernels = [name for operation, name in zip(found, names, strict=True) if operation.kernel]
+    graph = graphs(float_content(model))[0]
+    names = layer_names(graph, Network(model))
+    kernels = [name for operation, name in zip(graph.operations, names, strict=True) if operation.kernel]
     convolutions = [p for p, layer in layered.items() if hasattr(layer, "kernel") and len(layer.kernel.shape) == 4]
     assert set(convolutions) <= set(kernels)
     assert set(names) <= set(layered)
@@ -119,9 +118,9 @@ def test_grouped_convolutions_have_their_names_too():
     x = layers.Conv2D(16, 3, groups=4, name="first")(image)
     x = layers.Conv2D(16, 3, groups=2, activation="relu", name="second")(layers.DepthwiseConv2D(3, name="between")(x))
     model = keras.Model(image, layers.Conv2D(8, 1, name="last")(x))
-    found = operations(float_content(model))
-    names = layer_names(found, Network(model))
-    kernels = [name for operation, name in zip(found, names, strict=True) if operation.kernel]
+    graph = graphs(float_content(model))[0]
+    names = layer_names(graph, Network(model))
+    kernels = [name for operation, name in zip(graph.operations, names, strict=True) if operation.kernel]
     assert kernels == ["first", "between", "second", "last"]
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from paredown import Factorize, FineTune, PruneChannels, PruneWeights, Recipe, SubstituteConv
 from paredown.criteria import CRITERIA
 from paredown.errors import OutputError, SettingError
-from paredown.export.plan import FLOAT32, NAMES
+from paredown.number_formats import FLOAT32, NAMES
 from paredown.sparse import METHODS
 from paredown.transforms import TRANSFORMS
 

@@ -13,8 +13,8 @@ import pydantic
 import yaml
 
 from paredown.errors import SettingError
-from paredown.export.plan import Plan
 from paredown.files import write_text
+from paredown.number_formats import Plan
 from paredown.packed import check_form
 from paredown.transform import Transform
 

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+#: How far a device's outputs may be from this computer's, as a share of an output's range: other processors round
+#: elsewhere, and in an int8 file each step of rounding is a step.
+TOLERANCE = 0.05
+
 
 def _tell(text: str) -> None:
     print(text, file=sys.stderr, flush=True)

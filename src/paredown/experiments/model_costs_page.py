@@ -141,13 +141,8 @@ def _named(kind: str, macs: int) -> str:
 def _macs(rows: list[dict], folder: Path) -> list[str]:
     figure, axes = plots.axes("MACs (G)", "latency, 1 thread (ms)")
     axes.set(xscale="log", yscale="log")
-    for number, row in enumerate(sorted(rows, key=lambda row: row["macs"])):
-        place = row["macs"] / 1e9, row["float32_ms_1"]
-        axes.plot(*place, "o", color=plots.PALETTE[0])
-        # Neighbours' names on opposite sides, so that none lies upon another.
-        side = {"ha": "right", "xytext": (-6, 4)} if number % 2 else {"ha": "left", "xytext": (6, -8)}
-        axes.annotate(row["network"], place, textcoords="offset points", fontsize=8, **side)
     axes.margins(x=0.15)
+    plots.named_points(axes, {row["network"]: (row["macs"] / 1e9, row["float32_ms_1"]) for row in rows})
     picture = plots.save(figure, folder, "model-costs-macs", "Latency over multiply-adds of all networks")
     operations = [operation for row in rows for operation in row["operations"] if operation[1]]
     cells = []

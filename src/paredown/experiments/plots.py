@@ -5,7 +5,7 @@ plots.lines(axes, rows, x="removed_percent", y="accuracy_percent", by="criterion
 link = plots.save(figure, folder, "criteria-accuracy", "Accuracy over the share of MACs removed")
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,18 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 #: Dots per inch: with figures of 7 x 4.2 inches, 1050 pixels across.
 DPI = 150
+
+#: Where a point's name may stand: its alignment, and points across and up.
+_SIDES = (
+    ("left", (6, 0)),
+    ("right", (-6, 0)),
+    ("left", (4, -9)),
+    ("right", (-4, 9)),
+    ("left", (4, 9)),
+    ("right", (-4, -9)),
+    ("center", (0, -10)),
+    ("center", (0, 10)),
+)
 
 _STYLE = {
     "font.size": 11,
@@ -90,6 +102,27 @@ def bars(panel: Any, rows: Iterable[dict], x: str, y: str) -> None:
         capsize=4,
     )
     panel.grid(False, axis="x")
+
+
+def named_points(panel: Any, points: Mapping[str, tuple[float, float]]) -> None:
+    """Draws points with their names, each on the first side where it covers no other name and no other point.
+
+    Args:
+        panel: Axes made by `axes`, with their scales set.
+        points: Name -> (x, y); fewer than a hundred.
+    """
+    from matplotlib.transforms import Bbox
+
+    panel.plot(*zip(*points.values(), strict=True), "o", color=PALETTE[0])
+    panel.figure.draw_without_rendering()
+    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in panel.transData.transform(list(points.values()))]
+    for name, place in points.items():
+        text = panel.annotate(name, place, (0, 0), textcoords="offset points", fontsize=8, va="center")
+        for side, offset in _SIDES:
+            text.set(ha=side, position=offset)
+            if not text.get_window_extent().count_overlaps(taken):
+                break
+        taken.append(text.get_window_extent())
 
 
 def save(figure: Any, folder: Path, name: str, shows: str) -> str:

@@ -77,8 +77,10 @@ def run(case: dict) -> dict:
 
 
 def _arm(original: int | str, smaller: int | str) -> dict:
-    if isinstance(original, str) or isinstance(smaller, str):
+    if isinstance(original, str):
         return {"arm_missing": original}
+    if isinstance(smaller, str):
+        return {"arm_missing": smaller}
     return {"arm_ratio": smaller / original}
 
 

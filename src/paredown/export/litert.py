@@ -10,13 +10,13 @@ from paredown.checks import Check
 from paredown.errors import OutputError, SettingError
 from paredown.export import parity, samples
 from paredown.export.convert import convert
-from paredown.export.inspect_types import layers_of_operations
-from paredown.export.plan import Plan
+from paredown.export.layer_names import layers_of_tensors
 from paredown.export.quantization import quantize, require
 from paredown.files import replacing
 from paredown.measure.size import deflated_bytes
 from paredown.model_file import check_model
 from paredown.network import Network
+from paredown.number_formats import Plan
 from paredown.packed import Packing, check_form, packed_content
 from paredown.profiling import Shapes
 from paredown.progress import task
@@ -112,8 +112,7 @@ def export_litert(
         checked = (parity.check(content, plan, inputs, reference),)
         packing = None
         if pack is not None:
-            layers = layers_of_operations(content, network)
-            content, packing = packed_content(content, pack, layers=layers, columns=inputs)
+            content, packing = packed_content(content, pack, layers=layers_of_tensors(content, network), columns=inputs)
             checked, skips = (*checked, *packing.checks), (*skips, *packing.skips)
         with replacing(path) as aside:
             aside.write_bytes(content)

@@ -16,9 +16,9 @@ import numpy as np
 
 from paredown.checks import Check, largest_difference, root_mean_square_difference
 from paredown.errors import CheckError, ModelError
-from paredown.export.plan import Plan
 from paredown.measure.litert_runner import LiteRTRunner
 from paredown.network import Network
+from paredown.number_formats import Plan
 
 FLOAT32_TOLERANCE = 1e-4
 #: Format -> largest root mean square difference, as a share of the outputs' root mean square.

@@ -12,10 +12,10 @@ from paredown.errors import ModelError, ParedownError, SettingError
 from paredown.export.convert import SIGNATURE
 from paredown.export.float_outputs import with_float_outputs
 from paredown.export.inspect_types import Wanted, outputs_of_layers, stayed_behind
-from paredown.export.plan import FLOAT32, Plan
 from paredown.export.samples import first_rows
 from paredown.measure.quiet import one_line, quiet
 from paredown.network import Network
+from paredown.number_formats import FLOAT32, Plan
 from paredown.progress import task
 from paredown.transform import Skip
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from paredown.channels import Channels
-from paredown.latency.network import NetworkLatency, file_of, layer_names, predict_latency
+from paredown.latency.network import file_of, latency_of, layer_names
 from paredown.latency.operation_table import OperationTable
-from paredown.latency.operations import DEPTHWISE, LOOPS, Operation, operations
 from paredown.latency_table import LatencyTable, LayerLatency
 from paredown.profiling import Shapes, mac_terms
+from paredown.tflite import DEPTHWISE, LOOPS, Operation, graphs
 
 #: Widths of a layer's outputs that are measured, at most about so many; and of its inputs, along which time is even.
 OUT_LEVELS, IN_LEVELS = 14, 4
@@ -44,34 +44,33 @@ def measured_table(
     """
     table = table or OperationTable()
     content, network = file_of(model, input_shape)
-    found = operations(content)
-    whole = predict_latency(model, table, input_shape) if any(o.kind in LOOPS for o in found) else None
+    graph = graphs(content)[0]
     channels = Channels(model)
     shapes = Shapes(channels.network, input_shape)
     multiply = {call.path for call in channels.network.all_calls() if mac_terms(call, shapes)}
     calls: dict[str, int] = {}
     for call in channels.network.all_calls():
         calls[call.path] = calls.get(call.path, 0) + 1
-    owned, loose = _owned(found, layer_names(found, network), multiply & set(channels.outputs))
+    owned, loose = _owned(graph.operations, layer_names(graph, network), multiply & set(channels.outputs))
     rows, wanted = {}, list(loose)
     for path, own in owned.items():
         sizes = (_size(channels.reads, path), _size(channels.outputs, path))
         rows[path] = _Row(own, sizes, calls[path], (fixed or {}).get(path, ""))
         wanted += rows[path].operations()
     times = table.times_ms(wanted)
+    loops_ms = 0.0
+    if any(operation.kind in LOOPS for operation in graph.operations):
+        latency = latency_of(content, network, table)
+        loops_ms = sum(row.ms for row in latency.operations if row.kind in LOOPS)
     machine = table.machine
     return LatencyTable(
         {path: row.latency(times) for path, row in rows.items()},
         machine.device,
         machine.runtime,
         machine.threads,
-        fixed_ms=sum(times[operation.key] for operation in loose) + _loops_ms(whole),
+        fixed_ms=sum(times[operation.key] for operation in loose) + loops_ms,
         source="measured on this computer",
     )
-
-
-def _loops_ms(whole: NetworkLatency | None) -> float:
-    return 0.0 if whole is None else sum(row.ms for row in whole.operations if row.kind in LOOPS)
 
 
 def _size(places: dict[str, np.ndarray], path: str) -> int:

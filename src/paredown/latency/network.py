@@ -3,18 +3,16 @@
 import hashlib
 import os
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from paredown.export import by_kernel, float_content, layer_of
+from paredown.export import float_content, layers_of
 from paredown.latency.operation_table import REFERENCE, OperationTable, fastest_pair_ms, ready
-from paredown.latency.operations import LOOPS, Operation, operations
-from paredown.latency.single import single
 from paredown.measure.size import read_tflite
 from paredown.network import Network
 from paredown.progress import task
+from paredown.tflite import LOOPS, Graph, Operation, graphs, single
 
 #: A whole network is measured at least so often (`fastest_pair_ms`), and so many seconds.
 WHOLE_TURNS, WHOLE_S = 2, 1.0
@@ -104,16 +102,31 @@ def predict_latency(
     """
     table = table or OperationTable()
     content, network = file_of(model, input_shape, file)
-    found = operations(content)
+    return latency_of(content, network, table, measure_whole)
+
+
+def latency_of(
+    content: bytes, network: Network | None, table: OperationTable, measure_whole: bool = False
+) -> NetworkLatency:
+    """`predict_latency` of a .tflite file that is there already.
+
+    Args:
+        content: The file.
+        network: What it was made from, whose layers' names the operations get.
+        table, measure_whole: As for `predict_latency`.
+    """
+    graph = graphs(content)[0]
+    found = graph.operations
+    alone = [operation for operation in found if operation.kind not in LOOPS]
     loops = [operation for operation in found if operation.kind in LOOPS]
-    times = table.times_ms([operation for operation in found if operation.kind not in LOOPS])
+    times = table.times_ms(alone)
     measured_ms = whole_ms(content, table) if measure_whole or loops else None
     if loops and measured_ms is not None:
-        left_ms = measured_ms - sum(times[operation.key] for operation in found if operation.kind not in LOOPS)
+        left_ms = measured_ms - sum(times[operation.key] for operation in alone)
         times |= {operation.key: max(0.0, left_ms / len(loops)) for operation in loops}
     rows = tuple(
         OperationLatency(layer, o.kind, str(o), o.format, times[o.key], o.macs, o.bytes)
-        for o, layer in zip(found, layer_names(found, network), strict=True)
+        for o, layer in zip(found, layer_names(graph, network), strict=True)
     )
     predicted_ms = sum(row.ms for row in rows)
     if measured_ms is not None and not loops:
@@ -133,20 +146,16 @@ def file_of(
     return (float_content(model, input_shape) if file is None else read_tflite(file)), Network(model)
 
 
-def layer_names(found: Sequence[Operation], network: Network | None) -> list[str]:
+def layer_names(graph: Graph, network: Network | None) -> list[str]:
     """For each operation the path of its layer. One without a kernel whose names tell none belongs to the layer that it
     reads; without a network operations have their tensors' names."""
-    own = [operation.names[-1].split(";")[0] for operation in found]
-    if network is None:
-        return own
-    layers = {call.path: call.operation for call in network.all_calls()}
-    known = [layer_of(operation.names, layers) for operation in found]
-    kernels = [None if operation.kernel is None else operation.kernel.shape for operation in found]
+    known = [None] * len(graph.operations) if network is None else layers_of(graph, network)
     names: list[str] = []
     made_by: dict[int, str] = {}
-    for operation, name, tensor in zip(found, by_kernel(kernels, known, network), own, strict=True):
-        read = next((made_by[i] for i in operation.reads if i in made_by), None)
-        names.append(name or (read if operation.kernel is None else None) or tensor)
+    for operation, name in zip(graph.operations, known, strict=True):
+        read = next((made_by[i] for i in operation.reads if i in made_by), None) if network else None
+        own = operation.names[-1].split(";")[0]
+        names.append(name or (read if operation.kernel is None else None) or own)
         made_by.update(dict.fromkeys(operation.writes, names[-1]))
     return names
 
@@ -165,6 +174,6 @@ def whole_ms(content: bytes, table: OperationTable) -> float:
     return own_ms / reference_ms * table.reference_ms()
 
 
-def _name(found: Sequence[Operation]) -> str:
+def _name(found: tuple[Operation, ...]) -> str:
     """Tells networks apart by what they compute."""
     return hashlib.sha256("".join(operation.key for operation in found).encode()).hexdigest()[:16]

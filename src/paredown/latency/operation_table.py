@@ -20,11 +20,10 @@ import numpy as np
 from paredown.environment import cpu_name
 from paredown.errors import ModelError, OutputError, SettingError
 from paredown.files import cache_folder
-from paredown.latency.operations import Operation, Tensor
-from paredown.latency.single import single
 from paredown.measure.litert_runner import LiteRTRunner, check_threads
 from paredown.measure.quiet import one_line
 from paredown.progress import task
+from paredown.tflite import Operation, convolution, single
 
 #: Turns per operation, and milliseconds after which no more are taken once there are the fewest.
 MOST_TURNS, FEWEST_TURNS, ENOUGH_MS = 40, 5, 15.0
@@ -43,15 +42,8 @@ CREATE TABLE IF NOT EXISTS networks (
 """
 
 
-def _convolution() -> Operation:
-    """The reference: 1×1, 128 to 128 channels at 28×28; 12.8 million MACs."""
-    options = {"padding": 0, "strideW": 1, "strideH": 1, "dilationWFactor": 1, "dilationHFactor": 1}
-    image = Tensor((1, 28, 28, 128), "FLOAT32")
-    kernel, bias = Tensor((128, 1, 1, 128), "FLOAT32", "weights"), Tensor((128,), "FLOAT32", "weights")
-    return Operation("CONV_2D", 1, "Conv2DOptions", tuple(sorted(options.items())), (image, kernel, bias), (image,))
-
-
-REFERENCE = _convolution()
+#: 1×1, 128 to 128 channels at 28×28; 12.8 million MACs.
+REFERENCE = convolution(28, 128, 1)
 
 
 @dataclass(frozen=True)
@@ -84,11 +76,10 @@ class OperationTable:
         self.path = cache_folder() / "latency.sqlite" if path is None else Path(path)
         runtime = f"ai-edge-litert {version('ai-edge-litert')}"
         self.machine = Machine(cpu_name(), runtime, check_threads(threads))
-        self._own = path is None
         try:
             self._prepare()
         except OutputError:
-            if not self._own:
+            if path is not None:
                 raise
             # A cache that cannot be kept is no reason to lose a run: its times serve this process alone.
             self._aside = tempfile.TemporaryDirectory(prefix="paredown-")

@@ -14,7 +14,7 @@ from typing import Any
 
 from paredown.latency.network import NetworkLatency, OperationLatency, predict_latency
 from paredown.latency.operation_table import OperationTable
-from paredown.latency.operations import Operation, Tensor
+from paredown.tflite import convolution, dense
 
 #: Share of an operation's time from which an empty operation's is what it mostly does.
 _MOSTLY = 0.5
@@ -114,8 +114,7 @@ def roofline(
 
 def measured_peaks(table: OperationTable) -> Peaks:
     """This computer's peaks, measured where the table lacks them."""
-    probes = {"compute": _COMPUTE, "memory": _MEMORY, "overhead": _OVERHEAD}
-    times = table.times_ms([o for group in probes.values() for o in group])
+    times = table.times_ms([*_COMPUTE, *_MEMORY, *_OVERHEAD])
     return Peaks(
         max(o.macs / times[o.key] for o in _COMPUTE) * 1e3,
         max(o.bytes / times[o.key] for o in _MEMORY) * 1e3,
@@ -177,22 +176,8 @@ _ADVICE = {
 }
 
 
-def _conv(size: int, channels: int, window: int) -> Operation:
-    options = {"padding": 0, "strideW": 1, "strideH": 1, "dilationWFactor": 1, "dilationHFactor": 1}
-    image = Tensor((1, size, size, channels), "FLOAT32")
-    weights = Tensor((channels, window, window, channels), "FLOAT32", "weights")
-    bias = Tensor((channels,), "FLOAT32", "weights")
-    return Operation("CONV_2D", 1, "Conv2DOptions", tuple(sorted(options.items())), (image, weights, bias), (image,))
-
-
-def _dense(inputs: int, outputs: int) -> Operation:
-    read, made = Tensor((1, inputs), "FLOAT32"), Tensor((1, outputs), "FLOAT32")
-    weights, bias = Tensor((outputs, inputs), "FLOAT32", "weights"), Tensor((outputs,), "FLOAT32", "weights")
-    return Operation("FULLY_CONNECTED", 1, "FullyConnectedOptions", (), (read, weights, bias), (made,))
-
-
 #: Several sizes each, since no one size is the best on every processor; the peak is the best of them.
-_COMPUTE = (_conv(14, 256, 3), _conv(28, 256, 1), _conv(28, 128, 3), _conv(56, 64, 3))
+_COMPUTE = (convolution(14, 256, 3), convolution(28, 256, 1), convolution(28, 128, 3), convolution(56, 64, 3))
 # 64 and 100 MiB: beyond the caches of any phone.
-_MEMORY = (_dense(4096, 4096), _dense(8192, 3200))
-_OVERHEAD = (_dense(1, 1),)
+_MEMORY = (dense(4096, 4096), dense(8192, 3200))
+_OVERHEAD = (dense(1, 1),)

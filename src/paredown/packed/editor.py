@@ -65,15 +65,11 @@ class Editor:
         self._kinds = {code: name for name, code in vars(self.schema.BuiltinOperator).items() if isinstance(code, int)}
         self._types = {code: name for name, code in vars(self.schema.TensorType).items() if isinstance(code, int)}
 
-    def kernels(self) -> tuple[list[Kernel], list[tuple[str, int | None, str]]]:
-        """The float32 kernels of the first graph, each once.
-
-        Returns:
-            They; and for every other large constant its name, the place of what reads it (None outside the first
-            graph), and why it is none.
-        """
+    def kernels(self) -> tuple[list[Kernel], list[tuple[str, str]]]:
+        """The float32 kernels of the first graph, each once; and for every other large constant its name and why it is
+        none."""
         found: dict[int, Kernel] = {}
-        skips: dict[tuple[int, int], tuple[str, int | None, str]] = {}
+        skips: dict[tuple[int, int], tuple[str, str]] = {}
         for number, graph in enumerate(self.model.subgraphs):
             for place, operation in enumerate(graph.operators):
                 kind = self._kind(operation)
@@ -82,7 +78,7 @@ class Editor:
                         continue
                     name, reason = self.name(graph, index), self._why_not(number, graph, index, kind, slot)
                     if reason:
-                        skips.setdefault((number, index), (name, None if number else place, reason))
+                        skips.setdefault((number, index), (name, reason))
                     elif index not in found:
                         found[index] = Kernel(index, name, kind, place, KINDS[kind], self._values(index))
         # What one operation cannot have packed, another can: the tensor is computed for both.

@@ -1,6 +1,6 @@
 """THE table of forms, and a file rewritten in one of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,14 +59,14 @@ class Source:
 
     Args:
         content: The .tflite file.
-        layers: The layer of each operation of its first graph, None where none is known; None: of all.
+        layers: Name of a tensor -> the layer that it comes from, as far as it is known.
     """
 
-    def __init__(self, content: bytes, layers: Sequence[str | None] | None = None):
-        self.content, self._layers = content, layers
+    def __init__(self, content: bytes, layers: Mapping[str, str] | None = None):
+        self.content, self._layers = content, layers or {}
         self._kernels, skips = Editor(content).kernels()
         self._codes: dict[int, Codes | None] = {k.index: codes_of(k.rows) for k in self._kernels}
-        self._skips = [Skip(self._named(name, place), reason) for name, place, reason in skips]
+        self._skips = [Skip(self._layers.get(name, name), reason) for name, reason in skips]
 
     def written(self, form: str, tolerance: float = TOLERANCE) -> Written:
         """The file in a form of the table.
@@ -105,10 +105,7 @@ class Source:
         )
 
     def _name(self, kernel: Kernel) -> str:
-        return self._named(kernel.name, kernel.operation)
-
-    def _named(self, name: str, place: int | None) -> str:
-        return (None if self._layers is None or place is None else self._layers[place]) or name
+        return self._layers.get(kernel.name, kernel.name)
 
 
 def check_form(form: Any) -> str:

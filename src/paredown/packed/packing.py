@@ -129,7 +129,7 @@ def packed_content(
     content: bytes,
     form: str = AUTO,
     tolerance: float = TOLERANCE,
-    layers: Sequence[str | None] | None = None,
+    layers: Mapping[str, str] | None = None,
     columns: Sequence[np.ndarray] | None = None,
 ) -> tuple[bytes, Packing]:
     """A packed file's content, as `pack_litert` writes it.
@@ -137,7 +137,7 @@ def packed_content(
     Args:
         content: The plain file.
         form, tolerance: As in `pack_litert`.
-        layers: The layer of each operation, as far as it is known.
+        layers: Name of a tensor -> the layer that it comes from, as far as it is known.
         columns: Inputs to compare outputs on, one array (n, ...) each; None: random ones.
     """
     check_form(form)

@@ -4,9 +4,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
+from paredown.devices.device import TOLERANCE
+
 NOT_TIME = "Instructions are not time: an emulator knows no caches, no memory bandwidth, no two instructions at once."
-# Share of an output's range. Other processors round elsewhere, and in an int8 file each step of rounding is a step.
-TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,8 @@ from paredown.devices.browser.assets import VERSION
 from paredown.devices.browser.messages import Hello
 from paredown.devices.browser.offer import Offer, stride
 from paredown.devices.browser.session import Phone, Session
+from paredown.devices.device import TOLERANCE
 from paredown.measure import Latency, latency
-
-# Share of an output's range. Other processors round elsewhere, and in an int8 file each step of rounding is a step.
-TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Single operations of a .tflite file: what their time depends on, lifted out of the network.
+"""Single operations of a .tflite file: what their time depends on.
 
 An operation is described by its kernel, its options and the shapes of all its tensors. What it costs depends on nothing
 else, so that the description is the key under which its time is kept; and the same operation with other numbers of
@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -22,8 +21,8 @@ KERNEL_OUT_FIRST = ("CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 DEPTHWISE, VOLUMES = "DEPTHWISE_CONV_2D", "CONV_3D"
 #: Operations without a kernel whose one constant is the shape of what they give.
 _TOLD_SHAPE = ("RESHAPE", "BROADCAST_TO")
-#: Operations that run other graphs of the file: they cannot stand alone.
-LOOPS = ("WHILE", "IF", "CALL_ONCE", "CALL")
+#: Operations that run other graphs of the file, or read what those have made: they cannot stand alone.
+LOOPS = ("WHILE", "IF", "CALL", "READ_VARIABLE")
 BITS = {"FLOAT32": 32, "INT32": 32, "FLOAT16": 16, "INT16": 16, "INT8": 8, "UINT8": 8, "BOOL": 8, "INT64": 64}
 BITS |= {"INT4": 4, "INT2": 2}
 DTYPES = {"INT32": np.int32, "INT64": np.int64, "BOOL": np.bool_, "FLOAT32": np.float32, "FLOAT16": np.float16}
@@ -187,84 +186,3 @@ def _sized(tensor: Tensor, axis: int, size: int) -> Tensor:
         return dataclasses.replace(tensor, shape=shape)
     scales, zeros = (tuple(np.resize(v, size).tolist()) for v in (tensor.scales, tensor.zeros))
     return dataclasses.replace(tensor, shape=shape, scales=scales, zeros=zeros)
-
-
-def operations(content: bytes) -> list[Operation]:
-    """The operations of a .tflite file's first graph, in order.
-
-    A DEQUANTIZE of a constant belongs to what reads it: LiteRT runs it once, while it prepares.
-    """
-    from ai_edge_litert.tools import flatbuffer_utils
-
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
-    return list(_File(model, flatbuffer_utils.schema_fb).operations())
-
-
-class _File:
-    def __init__(self, model: Any, schema: Any):
-        self.model, self.graph = model, model.subgraphs[0]
-        self.types, self.kinds = _names(schema.TensorType), _names(schema.BuiltinOperator)
-
-    def operations(self) -> Iterator[Operation]:
-        unpacked = {
-            int(o.outputs[0]): int(o.inputs[0])
-            for o in self.graph.operators
-            if self.kind(o) == "DEQUANTIZE" and self.is_constant(int(o.inputs[0]))
-        }
-        for operator in self.graph.operators:
-            outputs = [int(i) for i in operator.outputs]
-            if outputs and outputs[0] in unpacked:
-                continue
-            inputs = [int(i) for i in operator.inputs]
-            sources = [unpacked.get(i, i) for i in inputs]
-            given = [i for i in sources if i >= 0]
-            options = operator.builtinOptions
-            yield Operation(
-                self.kind(operator),
-                self.model.operatorCodes[operator.opcodeIndex].version,
-                "" if options is None else type(options).__name__.removesuffix("T"),
-                () if options is None else tuple(sorted((k, _plain(v)) for k, v in vars(options).items())),
-                tuple(None if s < 0 else self.tensor(s, i != s) for i, s in zip(inputs, sources, strict=True)),
-                tuple(self.tensor(i) for i in outputs),
-                tuple(self.name(i) for i in [*filter(self.is_constant, given), *outputs]),
-                tuple(i for i in given if not self.is_constant(i)),
-                tuple(outputs),
-            )
-
-    def kind(self, operator: Any) -> str:
-        code = self.model.operatorCodes[operator.opcodeIndex]
-        # Old files keep small codes in the deprecated field alone.
-        return self.kinds[max(code.builtinCode, code.deprecatedBuiltinCode)]
-
-    def name(self, index: int) -> str:
-        return self.graph.tensors[index].name.decode()
-
-    def data(self, index: int) -> Any:
-        return self.model.buffers[self.graph.tensors[index].buffer].data
-
-    def is_constant(self, index: int) -> bool:
-        data = self.data(index)
-        return data is not None and len(data) > 0
-
-    def tensor(self, index: int, unpacked: bool = False) -> Tensor:
-        tensor: Any = self.graph.tensors[index]
-        quantized: Any = tensor.quantization
-        kind = self.types[tensor.type]
-        shape = tuple(int(size) for size in (() if tensor.shape is None else tensor.shape))
-        scales, zeros, axis = (), (), 0
-        if quantized is not None and quantized.scale is not None and len(quantized.scale):
-            scales, zeros = tuple(map(float, quantized.scale)), tuple(map(int, quantized.zeroPoint))
-            axis = int(quantized.quantizedDimension)
-        if not self.is_constant(index):
-            return Tensor(shape, kind, "activation", (), scales, zeros, axis)
-        if kind in ("INT32", "INT64", "BOOL") and not scales:
-            return Tensor(shape, kind, "constant", tuple(np.frombuffer(bytes(self.data(index)), DTYPES[kind]).tolist()))
-        return Tensor(shape, kind, "weights", (), scales, zeros, axis, "FLOAT32" if unpacked else "")
-
-
-def _names(enumeration: Any) -> dict[int, str]:
-    return {code: name for name, code in vars(enumeration).items() if isinstance(code, int)}
-
-
-def _plain(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from paredown.latency.operations import BITS, DTYPES, Operation, Tensor
+from paredown.tflite.operation import BITS, DTYPES, Operation, Tensor
 
 
 def single(operation: Operation) -> bytes:
