@@ -2,10 +2,10 @@
 
     python benchmarks/packed.py MODEL.keras [...] [--k 16 256] [--device host|browser|arm64] [--runs N] [--out DIR]
 
-Every kernel of a network gets k values (Lloyd's iteration from quantiles: no more than is needed to have something
-to pack; what k costs in accuracy is not asked here), and the network is exported plainly and in each form. Prints a row
-for each file: bytes, zipped, memory while running, median latency (instructions on arm64), how often the plain file's that
-is, bytes that decoding takes beside indices and codebooks, kernels that are packed and not, their largest change ("run"
+Every kernel of a network gets k values (Lloyd's iteration from quantiles: no more than is needed to have something to
+pack; what k costs in accuracy is not asked here), and the network is exported plainly and in each form. A row for each
+file: bytes, zipped, memory while running, median latency (instructions on arm64), how often the plain file's that is,
+bytes that decoding takes beside indices and codebooks, kernels that are packed and not, their largest change ("run"
 moves codebooks to a grid), and the distance of the outputs from the plain file's.
 """
 

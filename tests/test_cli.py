@@ -53,6 +53,7 @@ def only_line(text: str) -> str:
         ["compress", "--help"],
         ["bench", "--help"],
         ["setup", "--help"],
+        ["export", "--help"],
         ["report", "--help"],
         ["experiment", "--help"],
         ["experiment", "no-such-one"],
@@ -62,6 +63,8 @@ def only_line(text: str) -> str:
         ["bench", "missing.tflite", "--device", "arm64"],
         ["bench", "missing.tflite", "--device", "android"],
         ["setup", "toaster"],
+        ["export", "missing.keras", "--out", "a.tflite", "--pack", "ship"],
+        ["export", "missing.tflite", "--out", "a.tflite", "--pack", "tight"],
         ["compress", "pyproject.toml", "--data", "mnst", "--recipe", "r", "--out", "o"],
     ],
 )

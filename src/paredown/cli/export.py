@@ -99,6 +99,7 @@ def _print(record: dict[str, Any], out: Path) -> None:
 
 def _print_packing(packing: dict[str, Any]) -> None:
     from paredown.cli import display
+    from paredown.packed import AUTO
     from paredown.report import formats
 
     console = display.console()
@@ -120,4 +121,7 @@ def _print_packing(packing: dict[str, Any]) -> None:
             f"{name} {formats.ms(ms)} ({formats.factor(packing['speeds'][name])})"
             for name, ms in packing["latencies_ms"].items()
         ]
-        console.print(f"Measured here: {', '.join(told)}; chosen: {packing['form']}.")
+        console.print(f"In LiteRT here: {', '.join(told)}.")
+        console.print("Elsewhere: paredown bench with both files and --device browser or arm64.")
+        if packing["asked"] == AUTO:
+            console.print(f"Taken: {packing['form']}, the smallest file that is not clearly slower than the fastest.")

@@ -80,7 +80,7 @@ class Source:
         for kernel in self._kernels:
             codes = self._codes[kernel.index]
             piece = None if codes is None else row.prepare(kernel, codes)
-            reason = _why_not(kernel, piece, row, tolerance)
+            reason = _why_not(kernel, piece, tolerance)
             if reason is None and piece is not None:
                 pieces.append(piece)
             else:
@@ -129,12 +129,12 @@ def check_tolerance(tolerance: Any) -> float:
     return float(tolerance)
 
 
-def _why_not(kernel: Kernel, piece: Piece | None, form: Form, tolerance: float) -> str | None:
+def _why_not(kernel: Kernel, piece: Piece | None, tolerance: float) -> str | None:
     if piece is None:
         return "more than 256 different values in a channel, and no codebook for some"
-    takes = piece.payload_bytes + form.kernel_bytes
+    takes = piece.payload_bytes + piece.overhead_bytes
     if takes >= kernel.values.nbytes:
-        return f"its {kernel.values.nbytes:,} bytes would become up to {takes:,}, what decodes them included"
+        return f"its {kernel.values.nbytes:,} bytes would become up to {takes:,}, with what decodes them"
     # What rounding to float32 leaves is no change.
     if piece.error > max(tolerance, 1e-6):
         return (

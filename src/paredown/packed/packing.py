@@ -56,8 +56,9 @@ class Packing:
         skips: Large constants that are not, with the reason.
         before, after: Sizes of the plain and of the packed file.
         checks: The outputs' equality with the plain file's.
-        speeds: With "auto": for each form the median of the ratios plain file's time / its time in LiteRT here.
-        latencies_ms: With "auto": for the plain file and each form the median time of one inference.
+        speeds: For the plain file and each form that was tried the median of the ratios plain file's time / its time
+            in LiteRT here; empty where no kernel could be packed.
+        latencies_ms: For the same the median time of one inference.
     """
 
     form: str
@@ -151,7 +152,7 @@ def packed_content(
         checks = {name: _check(content, written, columns) for name, written in made.items()}
         with tempfile.TemporaryDirectory(prefix="paredown-") as folder:
             paths = _files({PLAIN: content, **{name: written.content for name, written in made.items()}}, folder)
-            speeds, latencies_ms = _measured(paths) if form == AUTO else ({}, {})
+            speeds, latencies_ms = _measured(paths)
             chosen = fast_and_small(speeds, {name: len(made[name].content) for name in made})
             before, after = (_sizes(paths[name]) for name in (PLAIN, chosen))
         advance(1)
@@ -198,7 +199,9 @@ def _files(contents: Mapping[str, bytes], folder: str) -> dict[str, Path]:
 
 
 def _measured(paths: Mapping[str, Path]) -> tuple[dict[str, float], dict[str, float]]:
-    """Speeds over the plain file and times of each file, in turns."""
+    """Speeds over the plain file and times of each file, in turns; nothing where there is but the plain one."""
+    if set(paths) == {PLAIN}:
+        return {}, {}
     rows = measure_latency(list(paths.values()), runs=_LATENCY_RUNS).rows
     speeds = {name: row.speedup_median for name, row in zip(paths, rows, strict=True)}
     return speeds, {name: row.median_ms for name, row in zip(paths, rows, strict=True)}

@@ -18,7 +18,8 @@ class Piece:
         kernel: What it stands for.
         codes: Its indices and codebooks.
         bits: That each weight takes in the file.
-        payload_bytes: What weights and whatever decodes them take: what the bits say.
+        payload_bytes: What indices or numbers, codebooks, scales and steps take: what the bits say.
+        overhead_bytes: What operations and tensors that decode them take in the file beside, at most.
         error: Root mean square of its change, as a share of the kernel's own.
         numbers, steps: Of a form with a grid: whole numbers (rows, n), and one step for each row.
     """
@@ -27,6 +28,7 @@ class Piece:
     codes: Codes
     bits: int
     payload_bytes: int
+    overhead_bytes: int
     error: float
     numbers: np.ndarray | None = None
     steps: np.ndarray | None = None
@@ -39,13 +41,11 @@ class Form:
     Args:
         prepare: `prepare(kernel, codes)` gives the piece.
         write: `write(editor, pieces)` puts all pieces into the file.
-        kernel_bytes: At most so many bytes does a kernel take in the file beside its payload.
-        file_bytes: At most so many does the form take once.
+        file_bytes: What the form takes in a file once, at most.
     """
 
     prepare: Callable[[Kernel, Codes], Piece]
     write: Callable[[Editor, list[Piece]], Any]
-    kernel_bytes: int
     file_bytes: int
 
 

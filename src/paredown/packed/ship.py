@@ -14,14 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from paredown.packed.bits import digits, planes
+from paredown.packed.bits import PLANES, digits, planes
 from paredown.packed.codes import Codes
 from paredown.packed.editor import Editor, Kernel
 from paredown.packed.piece import Form, Piece, change
 
+# What a kernel's operations and tensors were seen to take in a file, rounded up.
+_KERNEL_BYTES, _PLANE_BYTES = 600, 700
+
 
 def _prepare(kernel: Kernel, codes: Codes) -> Piece:
-    return Piece(kernel, codes, codes.bits, codes.payload_bytes, change(kernel.rows, codes.rows()))
+    overhead = _KERNEL_BYTES + _PLANE_BYTES * len(PLANES[codes.bits])
+    return Piece(kernel, codes, codes.bits, codes.payload_bytes, overhead, change(kernel.rows, codes.rows()))
 
 
 def _write(editor: Editor, pieces: list[Piece]) -> None:
@@ -121,4 +125,5 @@ def _handle(editor: Editor, graph: Any, name: str) -> int:
     return made
 
 
-SHIP = Form(_prepare, _write, kernel_bytes=2000, file_bytes=6000)
+# Six tables of digits come to 8,704 bytes.
+SHIP = Form(_prepare, _write, file_bytes=10_000)
