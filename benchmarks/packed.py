@@ -1,17 +1,17 @@
 """What shared weights inside a .tflite file cost: three sizes and the latency of every form, at several k.
 
-    python benchmarks/packed.py MODEL.keras [...] [--k 16 256] [--device host|browser|arm64] [--runs N] [--out DIR]
+    python benchmarks/packed.py MODEL.keras [...] [--k 16 256] [--data SRC] [--device host|arm64] [--runs N] [--out DIR]
 
 Every kernel of a network gets k values (Lloyd's iteration from quantiles: no more than is needed to have something to
 pack; what k costs in accuracy is not asked here), and the network is exported plainly and in each form. A row for each
 file: bytes, zipped, memory while running, median latency (instructions on arm64), how often the plain file's that is,
 bytes that decoding takes beside indices and codebooks, kernels that are packed and not, their largest change ("run"
-moves codebooks to a grid), and the distance of the outputs from the plain file's.
+moves codebooks to a grid), the distance of the outputs from the plain file's, and with --data accuracy on 500 examples.
+Files stay in --out, for `paredown bench --device browser`.
 """
 
 import argparse
 import os
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,14 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 _ROUNDS = 10
+_EXAMPLES, _TRIED = 500, 8
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+")
     parser.add_argument("--k", type=int, nargs="+", default=[16])
+    parser.add_argument("--data")
     parser.add_argument("--device", default="host")
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--out", type=Path)
@@ -34,34 +36,42 @@ def main(arguments: list[str] | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for name in given.models:
             for k in given.k:
-                for line in measured(name, k, given.device, given.runs, folder):
+                for line in measured(name, k, given.data, given.device, given.runs, folder):
                     print(line, flush=True)
 
 
-def measured(name: str, k: int, device: str, runs: int, folder: Path) -> list[str]:
+def measured(name: str, k: int, source: str | None, device: str, runs: int, folder: Path) -> list[str]:
     """The rows of one network."""
     import keras
 
-    from paredown import export_litert, pack_litert
+    from paredown import export_litert
+    from paredown.data import Data
     from paredown.devices import Options, measure_on
-    from paredown.packed import FORMS
+    from paredown.measure import score_litert
+    from paredown.packed import FORMS, packed_content
 
     stem = f"{Path(name).stem}-k{k}"
+    judged = None if source is None else Data.load(source).validation.take(_EXAMPLES)
     shared = with_shared_weights(keras.models.load_model(name, compile=False), k)
-    plain = export_litert(shared, folder / f"{stem}-plain.tflite").path
-    packings = {form: pack_litert(plain, folder / f"{stem}-{form}.tflite", form) for form in FORMS}
-    files = [plain, *(folder / f"{stem}-{form}.tflite" for form in FORMS)]
+    files = {form: folder / f"{stem}-{form}.tflite" for form in ("plain", *FORMS)}
+    plain = export_litert(shared, files["plain"]).path.read_bytes()
+    packings = {}
+    for form in FORMS:
+        columns = None if judged is None else [judged.take(_TRIED).x.astype("float32")]
+        content, packings[form] = packed_content(plain, form, columns=columns)
+        files[form].write_bytes(content)
     lines = [
-        f"{stem} on {device}: form, bytes, zipped, running, latency, x plain, overhead of decoding, kernels, "
-        "largest change, outputs"
+        f"{stem} on {device}: form, bytes, zipped, running, latency, x plain, accuracy (%), overhead of decoding, "
+        "kernels, largest change, outputs"
     ]
-    for report in measure_on(device, files, Options(runs=runs, tell=lambda text: print(text, file=sys.stderr))):
-        for form, row in zip(("plain", *FORMS), report.rows, strict=True):
-            packing = packings.get(form)
-            sizes = packing.after if packing else next(iter(packings.values())).before
-            running = "unknown" if sizes.running_bytes is None else f"{sizes.running_bytes:,}"
-            told = f"  {form}, {sizes.file_bytes:,}, {sizes.zipped_bytes:,}, {running}, {_latency(row)}"
-            lines.append(told + (_told(packing) if packing else ""))
+    (report,) = measure_on(device, list(files.values()), Options(runs=runs))
+    for form, row in zip(files, report.rows, strict=True):
+        packing = packings.get(form)
+        sizes = packing.after if packing else packings["ship"].before
+        running = "unknown" if sizes.running_bytes is None else f"{sizes.running_bytes:,}"
+        right = "no labels" if judged is None else f"{100 * score_litert(files[form], judged).value:.1f}"
+        told = f"  {form}, {sizes.file_bytes:,}, {sizes.zipped_bytes:,}, {running}, {_latency(row)}, {right}"
+        lines.append(told + (_told(packing) if packing else ""))
     return lines
 
 

@@ -9,18 +9,31 @@ from keras import layers
 from paredown.packed.editor import Editor, Kernel
 
 #: Keras's layout of a kernel -> the file's.
-TO_FILE = {"conv": (3, 0, 1, 2), "depthwise": (3, 0, 1, 2), "transposed": (2, 0, 1, 3), "dense": (1, 0)}
+TO_FILE = {
+    "conv": (3, 0, 1, 2),
+    "depthwise": (3, 0, 1, 2),
+    "pointwise": (3, 0, 1, 2),
+    "transposed": (2, 0, 1, 3),
+    "dense": (1, 0),
+}
 #: Layer -> (output channels, weights of each), large enough to be worth packing at every width.
-SHAPES = {"conv": (64, 9 * 8), "depthwise": (64, 7 * 7), "transposed": (16, 9 * 64), "dense": (100, 16)}
+SHAPES = {
+    "conv": (64, 9 * 8),
+    "depthwise": (64, 7 * 7),
+    "pointwise": (48, 64),
+    "transposed": (16, 9 * 48),
+    "dense": (100, 16),
+}
 
 
 def four_kinds() -> keras.Model:
-    """One layer of each kind whose kernel is packed, named after it."""
+    """One layer of each kind whose kernel is packed, named after it; and a pointwise one, which "ship" makes dense."""
     return keras.Sequential(
         [
             keras.Input((10, 10, 8)),
             layers.Conv2D(64, 3, activation="relu", name="conv"),
             layers.DepthwiseConv2D(7, padding="same", name="depthwise"),
+            layers.Conv2D(48, 1, activation="relu6", name="pointwise"),
             layers.Conv2DTranspose(16, 3, strides=2, name="transposed"),
             layers.GlobalAveragePooling2D(),
             layers.Dense(100, name="dense"),
@@ -81,7 +94,7 @@ def written(content: bytes, kernels: dict[str, np.ndarray]) -> bytes:
 
 def layer_of(kernel: Kernel) -> str:
     return {
-        "CONV_2D": "conv",
+        "CONV_2D": "pointwise" if kernel.values.shape[1] == 1 else "conv",
         "DEPTHWISE_CONV_2D": "depthwise",
         "TRANSPOSE_CONV": "transposed",
         "FULLY_CONNECTED": "dense",

@@ -73,7 +73,8 @@ def test_outputs_keep_their_order(tmp_path):
 
 @ready
 def test_packed_files_give_what_they_give_here(tmp_path):
-    report = count(list(shared_weights.packed_files(tmp_path).values()))
+    files = shared_weights.packed_files(tmp_path)
+    report = count([files["ship"], files["run"]])
     assert all(row.difference < 1e-5 for row in report.rows)
 
 

@@ -147,7 +147,7 @@ def test_every_width_gives_what_keras_gives(plain, width, form):
     model, content = with_shared_weights(plain, 2**width, step=None if form == "ship" else 0.002)
     packed = Source(content).written(form)
     assert [kernel.kind for kernel in packed.kernels] == [
-        "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED",
+        "CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED",
     ]  # fmt: skip
     assert packed.skips == ()
     assert {kernel.bits for kernel in packed.kernels} == {width if form == "ship" else 8}
@@ -185,12 +185,14 @@ def test_a_shipped_file_decodes_once(plain, width):
     packed = Source(content).written("ship").content
     own, decoding = operations(packed), operations(packed, 1)
     assert own[0] == "CALL_ONCE"
-    assert own.count("READ_VARIABLE") == decoding.count("ASSIGN_VARIABLE") == 4
-    before = [kind for kind in own if kind not in ("CALL_ONCE", "READ_VARIABLE", "VAR_HANDLE")]
-    assert before == operations(content)
-    assert decoding.count("GATHER") == 4 * (1 + len([plane for plane in PLANES[width] if plane < 8]))
+    assert own.count("READ_VARIABLE") == decoding.count("ASSIGN_VARIABLE") == 5
+    before = operations(content)
+    # The convolution of 1 × 1.
+    before[before.index("CONV_2D", 1 + before.index("CONV_2D"))] = "FULLY_CONNECTED"
+    assert [kind for kind in own if kind not in ("CALL_ONCE", "READ_VARIABLE", "VAR_HANDLE")] == before
+    assert decoding.count("GATHER") == 5 * (1 + len([plane for plane in PLANES[width] if plane < 8]))
     # One table for each kind of digits, however many kernels there are.
-    assert decoding.count("CAST") == (4 + 1) * len(PLANES[width]) - (width == 8)
+    assert decoding.count("CAST") == (5 + 1) * len(PLANES[width]) - (width == 8)
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(packed))
     assert [len(graph.inputs) + len(graph.outputs) for graph in model.subgraphs[1:]] == [0]
     assert Editor(packed).kernels()[0] == []
@@ -199,10 +201,10 @@ def test_a_shipped_file_decodes_once(plain, width):
 def test_a_file_to_run_holds_constants_that_litert_unpacks_itself(plain):
     _, content = with_shared_weights(plain, 16, 0.002)
     packed = Source(content).written("run").content
-    assert operations(packed) == ["DEQUANTIZE"] * 4 + operations(content)
+    assert operations(packed) == ["DEQUANTIZE"] * 5 + operations(content)
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(packed))
     graph = model.subgraphs[0]
-    for operation in graph.operators[:4]:
+    for operation in graph.operators[:5]:
         tensor = graph.tensors[operation.inputs[0]]
         assert tensor.type == flatbuffer_utils.schema_fb.TensorType.INT8
         assert len(model.buffers[tensor.buffer].data) == math.prod(tensor.shape)
@@ -224,6 +226,29 @@ def test_codebooks_for_a_few_channels_each(plain, form):
         assert packed.kernels[0].payload_bytes == 64 * 72 * 2 / 8 + 8 * 4 * 4 + 64 * 4
     inputs = np.random.default_rng(1).normal(size=(2, 10, 10, 8)).astype("float32")
     assert largest_difference([np.asarray(model(inputs))], LiteRTRunner(packed.content).run(inputs)) < 1e-5
+
+
+def test_only_convolutions_that_are_dense_operations_become_those(tmp_path):
+    """With strides or groups they are not."""
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 64))
+    strided = layers.Conv2D(32, 1, strides=2, name="strided")(image)
+    grouped = layers.Conv2D(64, 1, groups=2, name="grouped", use_bias=False)(image)
+    shared = layers.Conv2D(64, 1, name="shared")
+    model = keras.Model(image, [strided, grouped, shared(shared(image))])
+    rng = np.random.default_rng(0)
+    for name in ("strided", "grouped", "shared"):
+        kernel = model.get_layer(name).kernel
+        kernel.assign(nets.clustered(kernel.shape, nets.codebook(4, rng), rng))
+    export = export_litert(model, tmp_path / "a.tflite", pack="ship")
+    assert export.packing is not None
+    assert {kernel.name for kernel in export.packing.kernels} >= {"strided", "shared"}
+    content = export.path.read_bytes()
+    assert operations(content).count("FULLY_CONNECTED") == 2
+    assert "CONV_2D" in operations(content)
+    inputs = rng.normal(size=(2, 8, 8, 64)).astype("float32")
+    wanted = [np.asarray(output) for output in model(inputs)]
+    assert largest_difference(wanted, LiteRTRunner(content).run(inputs)) < 1e-5
 
 
 # Through export
@@ -327,8 +352,8 @@ def test_auto_measures_all_forms_and_says_what_it_saw(tmp_path):
 
 def test_a_file_that_gives_something_else_is_refused(plain, monkeypatch):
     _, content = with_shared_weights(plain, 4)
-    monkeypatch.setattr(packing, "largest_difference", lambda before, after: 2e-5)
-    with pytest.raises(CheckError, match=r"equal the plain one to 1e-05 of its outputs' range\. Received: 2e-05"):
+    monkeypatch.setattr(packing, "largest_difference", lambda before, after: 2e-4)
+    with pytest.raises(CheckError, match=r"equal the plain one to 0.0001 of its outputs' range\. Received: 0.0002"):
         packed_content(content, "ship")
 
 

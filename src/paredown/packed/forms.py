@@ -7,7 +7,7 @@ from typing import Any
 from paredown.errors import SettingError
 from paredown.packed.codes import Codes, codes_of
 from paredown.packed.editor import Editor, Kernel
-from paredown.packed.piece import Form, Piece
+from paredown.packed.piece import ROUNDED, Form, Piece
 from paredown.packed.run import RUN
 from paredown.packed.ship import SHIP
 from paredown.transform import Skip
@@ -135,8 +135,7 @@ def _why_not(kernel: Kernel, piece: Piece | None, tolerance: float) -> str | Non
     takes = piece.payload_bytes + piece.overhead_bytes
     if takes >= kernel.values.nbytes:
         return f"its {kernel.values.nbytes:,} bytes would become up to {takes:,}, with what decodes them"
-    # What rounding to float32 leaves is no change.
-    if piece.error > max(tolerance, 1e-6):
+    if piece.error > max(tolerance, ROUNDED):
         return (
             f"its values do not lie on an int8 grid: moving them there changes it by {100 * piece.error:.2g} % of its "
             f"size, more than {100 * tolerance:g} %"

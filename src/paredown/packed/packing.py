@@ -16,15 +16,17 @@ from paredown.files import replacing
 from paredown.measure import CLEARLY_SLOWER, LiteRTRunner, measure_latency, running_bytes
 from paredown.measure.size import deflated_bytes, read_tflite
 from paredown.packed.forms import AUTO, FORMS, TOLERANCE, PackedKernel, Source, Written, check_form, check_tolerance
+from paredown.packed.piece import ROUNDED
 from paredown.progress import task
 from paredown.transform import Skip
 
-#: How far outputs may be from the plain file's, as a share of their range: another order of the same sums.
-EQUAL = 1e-5
+#: How far outputs may be from the plain file's, as a share of their range: what other kernels of LiteRT, which add up
+#: in another order, are allowed everywhere. 5e-6 was seen with MobileNetV2.
+EQUAL = 1e-4
+#: Random inputs are tried at these sizes: a softmax that is sure of one class hides what differs.
+_SCALES = (1.0, 0.1, -1.0)
 #: How far where kernels were moved to a grid: root mean square, as a share of the outputs' own.
 NEAR = 0.1
-#: A kernel that changes by less was only rounded.
-_ROUNDED = 1e-6
 _LATENCY_RUNS = 50
 PLAIN = "plain"
 
@@ -177,9 +179,9 @@ def _check(content: bytes, written: Written, columns: Sequence[np.ndarray] | Non
     if not written.kernels:
         return ()
     plain, packed = LiteRTRunner(content), LiteRTRunner(written.content)
-    inputs = tuple(plain.random_inputs() if columns is None else columns)
+    inputs = tuple(_trial(plain.random_inputs()) if columns is None else columns)
     before, after = plain.run(inputs), packed.run(inputs)
-    if max(kernel.error for kernel in written.kernels) > _ROUNDED:
+    if max(kernel.error for kernel in written.kernels) > ROUNDED:
         name = "packed near plain, root mean square"
         return (Check(name, root_mean_square_difference(before, after), NEAR),)
     check = Check("packed equals plain", largest_difference(before, after), EQUAL)
@@ -189,6 +191,14 @@ def _check(content: bytes, written: Written, columns: Sequence[np.ndarray] | Non
             f"Received: {check.value:.3g}. Leave pack out, and report the network that shows it."
         )
     return (check,)
+
+
+def _trial(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """A few inputs for each of a file's, from one."""
+    return [
+        np.concatenate([array * np.float32(scale) if array.dtype.kind == "f" else array for scale in _SCALES])
+        for array in arrays
+    ]
 
 
 def _files(contents: Mapping[str, bytes], folder: str) -> dict[str, Path]:

@@ -9,6 +9,9 @@ import numpy as np
 from paredown.packed.codes import Codes
 from paredown.packed.editor import Editor, Kernel
 
+#: A kernel that changes by less was only rounded to float32.
+ROUNDED = 1e-6
+
 
 @dataclass(frozen=True, eq=False)
 class Piece:
