@@ -27,7 +27,7 @@ SHAPES = {
 
 
 def four_kinds() -> keras.Model:
-    """One layer of each kind whose kernel is packed, named after it; and a pointwise one, which "ship" makes dense."""
+    """One layer of each kind whose kernel is packed, named after it; and a pointwise one."""
     return keras.Sequential(
         [
             keras.Input((10, 10, 8)),

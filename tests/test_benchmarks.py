@@ -5,6 +5,8 @@ import runpy
 import sys
 from pathlib import Path
 
+import shared_weights
+
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 
 
@@ -50,3 +52,17 @@ def test_factorize():
     assert float(found[3]) < 0.9
     assert int(found[4]) > 10
     assert rows == FACTORIZATIONS
+
+
+def test_packed(tmp_path):
+    shared_weights.normalized(64).save(tmp_path / "net.keras")
+    told = runpy.run_path(str(FOLDER / "packed.py"))["measured"](
+        str(tmp_path / "net.keras"), 4, None, "host", 3, tmp_path
+    )
+    header, *rows = [line.split(", ") for line in told]
+    assert header[0] == "net-k4 on host: form"
+    assert [row[0].strip() for row in rows] == ["plain", "ship", "run"]
+    bytes_of = [int(row[1].replace(",", "")) for row in rows]
+    assert bytes_of == [(tmp_path / f"net-k4-{form}.tflite").stat().st_size for form in ("plain", "ship", "run")]
+    assert bytes_of[1] < bytes_of[2] < bytes_of[0]
+    assert float(rows[0][5]) == 1

@@ -10,8 +10,6 @@ import numpy as np
 KINDS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0}
 #: Which input of those operations the kernel is.
 _KERNEL = 1
-#: The first version of a fully-connected operation that gives as many axes as it reads.
-_KEEPS_AXES = 5
 _TYPES = {"FLOAT32": np.float32, "INT32": np.int32, "INT64": np.int64, "UINT8": np.uint8, "INT8": np.int8}
 
 
@@ -96,33 +94,6 @@ class Editor:
         self.graph.tensors[index].buffer = 0
         if not any(t.buffer == buffer for graph in self.model.subgraphs for t in graph.tensors):
             self.model.buffers[buffer].data = None
-
-    def is_pointwise(self, index: int) -> bool:
-        """Whether all that reads a kernel are convolutions of 1 × 1 without strides or groups."""
-        readers = [o for o in self.graph.operators if index in map(int, o.inputs)]
-        shape = [int(size) for size in self.graph.tensors[index].shape]
-        return all(
-            self._kind(o) == "CONV_2D"
-            and int(o.inputs[_KERNEL]) == index
-            and shape[1:3] == [1, 1]
-            and (o.builtinOptions.strideH, o.builtinOptions.strideW) == (1, 1)
-            and int(self.graph.tensors[int(o.inputs[0])].shape[-1]) == shape[-1]
-            for o in readers
-        )
-
-    def make_dense(self, index: int) -> None:
-        """Turns the convolutions of 1 × 1 that read a kernel into fully-connected operations, which do the same."""
-        for operation in self.graph.operators:
-            if index in map(int, operation.inputs):
-                activation = operation.builtinOptions.fusedActivationFunction
-                operation.opcodeIndex = self._code("FULLY_CONNECTED", _KEEPS_AXES)
-                operation.builtinOptionsType = self.schema.BuiltinOptions.FullyConnectedOptions
-                operation.builtinOptions = self.schema.FullyConnectedOptionsT()
-                operation.builtinOptions.fusedActivationFunction = activation
-                operation.builtinOptions.keepNumDims = True
-        tensor = self.graph.tensors[index]
-        tensor.shape = [int(tensor.shape[0]), int(tensor.shape[-1])]
-        tensor.shapeSignature = None
 
     def new_graph(self, name: str) -> int:
         """An empty graph; its number."""

@@ -6,11 +6,11 @@ A graph of its own turns bytes into kernels and hands them over as variables; CA
     (a second plane is added; and where it begins, if there are several codebooks)
     -GATHER in the codebook-> (-MUL by each channel's scale->) ASSIGN_VARIABLE
 
-XNNPACK wants constant kernels for convolutions: with these they run in LiteRT's own kernels, slower on most machines.
-It does take computed ones for fully-connected operations, which is what a convolution of 1 × 1 becomes here.
+XNNPACK wants constant kernels: convolutions with these run in LiteRT's own kernels, slower on most machines. (It takes
+computed ones in fully-connected operations; convolutions of 1 × 1 turned into those made MobileNetV2 faster on x86, but
+slower in the browser and no cheaper on Arm.)
 """
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,25 +33,13 @@ def _prepare(kernel: Kernel, codes: Codes) -> Piece:
 def _write(editor: Editor, pieces: list[Piece]) -> None:
     number = editor.new_graph("unpack")
     unpack = _Unpack(editor, editor.model.subgraphs[number])
-    dense = [_dense(editor, piece) for piece in pieces]
     operations, editor.graph.operators = list(editor.graph.operators), []
     editor.operation(editor.graph, "CALL_ONCE", 1, [], [], of="CallOnceOptions", initSubgraphIndex=number)
-    by_place = {piece.kernel.operation: piece for piece in dense}
+    by_place = {piece.kernel.operation: piece for piece in pieces}
     for place, operation in enumerate(operations):
         if place in by_place:
             unpack.kernel(by_place[place])
         editor.graph.operators.append(operation)
-
-
-def _dense(editor: Editor, piece: Piece) -> Piece:
-    """The piece, that of a convolution of 1 × 1 as a fully-connected operation's."""
-    kernel = piece.kernel
-    if kernel.kind != "CONV_2D" or not editor.is_pointwise(kernel.index):
-        return piece
-    editor.make_dense(kernel.index)
-    return dataclasses.replace(
-        piece, kernel=dataclasses.replace(kernel, values=kernel.values.reshape(len(kernel.values), -1))
-    )
 
 
 class _Unpack:
