@@ -90,7 +90,8 @@ def test_figures_of_the_file(exported, chosen):
 def test_formats_are_smaller_by_the_bytes_of_their_weights(exported):
     sizes = {chosen: exported("conv_net", chosen)[2].size_bytes for chosen in ALL_FORMATS}
     hidden = 7 * 7 * 12 * 32  # The fully-connected layer holds most of the weights.
-    assert sizes[None] - sizes["float16"] > 2 * hidden
+    # A float16 bias has an operation of its own, some 200 bytes, that unpacks it.
+    assert sizes[None] - sizes["float16"] > 1.9 * hidden
     assert sizes[None] - sizes["dynamic"] > 3 * hidden
     assert sizes[None] - sizes["int8"] > 2.9 * hidden
     assert sizes["dynamic"] - sizes["int4"] == pytest.approx(hidden / 2, rel=0.05)
@@ -110,6 +111,25 @@ def test_types_of_weights(exported, chosen, hidden, conv):
     types = tensor_types(exported("conv_net", chosen)[2].path)
     assert {kind for name, kind in types.items() if name.endswith("hidden_1/MatMul")} == {hidden}
     assert {kind for name, kind in types.items() if name.endswith("/conv_1/convolution")} == {conv}
+
+
+@pytest.mark.parametrize("name", export_nets.NETS)
+def test_float16_kernels_have_float16_biases(exported, name):
+    """LiteRT for browsers runs a float16 kernel with a float32 bias several times slower."""
+    content = exported(name, "float16")[2].path.read_bytes()
+    halves = [o for graph in graphs(content) for o in graph.operations if o.kernel and o.kernel.type == "FLOAT16"]
+    kept = {t.type for o in halves for t in o.inputs if t and t.role == "weights"}
+    assert kept <= {"FLOAT16"}
+
+
+def test_a_bias_beyond_float16_stays_float32(tmp_path):
+    image = keras.Input((8,))
+    model = keras.Model(image, keras.layers.Dense(2, name="scores")(image))
+    model.layers[-1].set_weights([np.ones((8, 2), "float32"), np.array([1e5, 0], "float32")])
+    export = export_litert(model, tmp_path / "net.tflite", "float16")
+    (operation,) = graphs(export.path.read_bytes())[0].operations
+    assert [t.type for t in operation.inputs if t and t.role == "weights"] == ["FLOAT16", "FLOAT32"]
+    assert export.checks[0].passed
 
 
 def test_int8_activations_are_int8_inside(exported):

@@ -7,6 +7,7 @@ from paredown import blocks
 from paredown.experiments import plots
 from paredown.experiments.markdown import table
 from paredown.experiments.rows import grouped, spread, summarized
+from paredown.report import formats
 
 _BUDGETS = {"macs": "equal MACs", "params": "equal parameters"}
 _FIGURES = ("accuracy_percent", "macs", "params", "latency_ms", "latency_ratio")
@@ -62,7 +63,7 @@ def _setting(trained: dict, timed: dict) -> str:
 def _of_data(data: str, rows: list[dict], folder: Path) -> list[str]:
     sections = [f"## {data}, {_epochs(rows[0])}"]
     for (equal,), group in grouped(rows, "equal").items():
-        sections += [f"### {_BUDGETS[equal].capitalize()}", _table(group)]
+        sections += [f"### {_BUDGETS[equal][0].upper()}{_BUDGETS[equal][1:]}", _table(group), _in_words(group)]
         sections.append(_figure(data, equal, group, folder))
     return sections
 
@@ -88,6 +89,31 @@ def _table(rows: list[dict]) -> str:
     ]
     columns = ("structure", "residual", "channels", "MACs", "parameters", "accuracy (%)", "latency (ms)", "× plain")
     return table(columns, cells, left=3)
+
+
+def _in_words(rows: list[dict]) -> str:
+    means = summarized(rows, ("structure", "residual"), ("accuracy_percent", "latency_ratio"))
+    named = {_named(row["structure"], row["residual"]): row for row in means}
+    best = max(named, key=lambda name: named[name]["accuracy_percent"].mean)
+    slowest = max(named, key=lambda name: named[name]["latency_ratio"].mean)
+    gains = [
+        with_it["accuracy_percent"].mean - without["accuracy_percent"].mean
+        for with_it in means
+        for without in means
+        if with_it["residual"] and not without["residual"] and with_it["structure"] == without["structure"]
+    ]
+    said = (
+        f"Most accurate: {best}, {named[best]['accuracy_percent']:.2f} %, at {named[best]['latency_ratio']:.2f} × the "
+        f"plain network's time. Slowest: {slowest}, {named[slowest]['latency_ratio']:.2f} ×."
+    )
+    if gains:
+        low, high = (f"{gain:+.2f}".replace("-", formats.MINUS) for gain in (min(gains), max(gains)))
+        said += f" Residual connections change the accuracy by {low} to {high} points, by structure."
+    return said
+
+
+def _named(structure: str, residual: bool) -> str:
+    return f"{structure}{', residual' if residual else ''}"
 
 
 def _figure(data: str, equal: str, rows: list[dict], folder: Path) -> str:
@@ -117,7 +143,7 @@ def _scatter(panel: Any, rows: list[dict], x: str, y: str) -> None:
                 markerfacecolor=plots.PALETTE[place] if residual else "white",
                 markersize=8,
                 linestyle="",
-                label=f"{structure}{', residual' if residual else ''}",
+                label=_named(structure, residual),
             )
 
 
@@ -133,12 +159,19 @@ def _depth(rows: list[dict], folder: Path) -> list[str]:
         (row["layers"], row["network"], f"{row['macs']:,.0f}", f"{row['accuracy_percent']:.2f}", f"{row['loss']:.3f}")
         for row in found
     ]
+    lengths = sorted({row["layers"] for row in found})
+    shallow, deep = (
+        {row["network"]: row["loss"] for row in found if row["layers"] == layers}
+        for layers in (lengths[0], lengths[-1])
+    )
+    rises = "; ".join(f"{name}: {shallow[name]:.3f} to {deep[name]:.3f}" for name in shallow if name in deep)
     return [
         "## Depth",
         f"Blocks of two 3×3 convolutions on {rows[0]['data']}, {rows[0]['widths'][0]} channels in the first stage and "
         "more and more blocks in each, with the identity around every block and without. Trained as above, "
         f"{_epochs(rows[0])}. "
-        "Where the training loss rises with depth it is learning that fails, not generalization.",
+        "Where the training loss rises with depth it is learning that fails, not generalization. From "
+        f"{lengths[0]} to {lengths[-1]} layers it goes, {rises}.",
         table(("layers", "network", "MACs", "accuracy (%)", "training loss"), cells, left=2),
         plots.save(figure, folder, "structures-depth", "Accuracy and training loss over the number of layers"),
     ]

@@ -11,6 +11,7 @@ from typing import Any
 from paredown.errors import ModelError, ParedownError, SettingError
 from paredown.export.convert import SIGNATURE
 from paredown.export.float_outputs import with_float_outputs
+from paredown.export.half_biases import with_half_biases
 from paredown.export.inspect_types import Wanted, outputs_of_layers, stayed_behind
 from paredown.export.samples import first_rows
 from paredown.measure.quiet import one_line, quiet
@@ -124,6 +125,8 @@ def quantize(content: bytes, plan: Plan, network: Network, data: Any) -> tuple[b
             f"quantization={str(plan)!r}: {one_line(error)}. Use another quantization."
         ) from error
     quantized = with_float_outputs(bytes(result.quantized_model or b""))
+    if "float16" in plan.formats:
+        quantized = with_half_biases(quantized)
     wanted = {name: row.wanted for name, row in FORMATS.items()}
     return quantized, stayed_behind(
         quantized, network, lambda path: (plan.of_layer(path), wanted.get(plan.of_layer(path)))
