@@ -275,19 +275,21 @@ def test_every_large_constant_that_stays_is_named(tmp_path):
     seen = layers.Flatten()(layers.Embedding(100, 16, name="words")(ids))
     few = np.float32([-1, 1])
     many, small, packed = layers.Dense(32, name="many"), layers.Dense(2, name="small"), layers.Dense(64, name="packed")
-    model = keras.Model(ids, small(packed(many(seen))))
+    wide = layers.Dense(32, name="wide")
+    model = keras.Model(ids, small(packed(wide(layers.Dense(300, name="wider")(many(seen))))))
     rng = np.random.default_rng(0)
     packed.kernel.assign(nets.clustered((32, 64), few, rng))
     small.kernel.assign(nets.clustered((64, 2), few, rng))
-    many.kernel.assign(rng.normal(size=(80, 32)))
     export = export_litert(model, tmp_path / "a.tflite", pack="ship")
     assert export.packing is not None
     assert [kernel.name for kernel in export.packing.kernels] == ["packed"]
     reasons = {skip.layer: skip.reason for skip in export.skips}
-    assert set(reasons) == {"words", "many", "small"}
+    assert set(reasons) == {"words", "many", "wider", "wide", "small"}
     assert reasons["words"] == "a constant of GATHER, which packing does not treat"
     assert reasons["small"].startswith(f"its 512 bytes would become up to {64 * 2 // 8 + 8 + 600 + 700:,}, with")
-    assert "bytes would become up to" in reasons["many"] or "more than 256 different values" in reasons["many"]
+    assert reasons["many"].startswith(f"its {80 * 32 * 4:,} bytes would become up to 1")
+    assert reasons["many"].endswith("different values")
+    assert reasons["wide"] == "a channel of it has more than 256 different values"
 
 
 def test_quantized_files_have_nothing_to_pack(tmp_path):

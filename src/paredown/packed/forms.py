@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from paredown.errors import SettingError
+from paredown.packed.bits import MOST
 from paredown.packed.codes import Codes, codes_of
 from paredown.packed.editor import Editor, Kernel
 from paredown.packed.piece import ROUNDED, Form, Piece
@@ -16,6 +19,7 @@ from paredown.transform import Skip
 FORMS: Mapping[str, Form] = {"ship": SHIP, "run": RUN}
 #: Stands for the form that measuring chooses.
 AUTO = "auto"
+_TOO_MANY = f"a channel of it has more than {MOST} different values"
 #: A kernel is moved to a grid that changes it by at most this share of its own size.
 TOLERANCE = 0.02
 
@@ -80,11 +84,11 @@ class Source:
         for kernel in self._kernels:
             codes = self._codes[kernel.index]
             piece = None if codes is None else row.prepare(kernel, codes)
-            reason = _why_not(kernel, piece, tolerance)
-            if reason is None and piece is not None:
+            reason = _TOO_MANY if piece is None else _why_not(piece, tolerance)
+            if reason:
+                skips.append(Skip(self._name(kernel), reason))
+            elif piece is not None:
                 pieces.append(piece)
-            else:
-                skips.append(Skip(self._name(kernel), str(reason)))
         if not pieces:
             return Written(self.content, (), tuple(skips))
         editor = Editor(self.content)
@@ -129,12 +133,14 @@ def check_tolerance(tolerance: Any) -> float:
     return float(tolerance)
 
 
-def _why_not(kernel: Kernel, piece: Piece | None, tolerance: float) -> str | None:
-    if piece is None:
-        return "more than 256 different values in a channel, and no codebook for some"
-    takes = piece.payload_bytes + piece.overhead_bytes
-    if takes >= kernel.values.nbytes:
-        return f"its {kernel.values.nbytes:,} bytes would become up to {takes:,}, with what decodes them"
+def _why_not(piece: Piece, tolerance: float) -> str | None:
+    values, takes = piece.kernel.values, piece.payload_bytes + piece.overhead_bytes
+    if takes >= values.nbytes:
+        different = len(np.unique(values))
+        return (
+            f"its {values.nbytes:,} bytes would become up to {takes:,}, with what decodes its {different:,} different "
+            "values"
+        )
     if piece.error > max(tolerance, ROUNDED):
         return (
             f"its values do not lie on an int8 grid: moving them there changes it by {100 * piece.error:.2g} % of its "
