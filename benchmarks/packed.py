@@ -43,6 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
 def measured(name: str, k: int, source: str | None, device: str, runs: int, folder: Path) -> list[str]:
     """The rows of one network."""
     import keras
+    import numpy as np
 
     from paredown import export_litert
     from paredown.data import Data
@@ -57,7 +58,7 @@ def measured(name: str, k: int, source: str | None, device: str, runs: int, fold
     plain = export_litert(shared, files["plain"]).path.read_bytes()
     packings = {}
     for form in FORMS:
-        columns = None if judged is None else [judged.take(_TRIED).x.astype("float32")]
+        columns = None if judged is None else [np.float32(judged.rows(np.arange(_TRIED))[0])]
         content, packings[form] = packed_content(plain, form, columns=columns)
         files[form].write_bytes(content)
     lines = [

@@ -16,7 +16,7 @@ from paredown import Recipe, export_litert, pack_litert
 from paredown.checks import largest_difference
 from paredown.cli.main import run
 from paredown.errors import CheckError, ModelError, OutputError, SettingError
-from paredown.measure import LiteRTRunner, running_bytes
+from paredown.measure import LiteRTRunner
 from paredown.packed import FORMS, packing
 from paredown.packed.bits import PLANES, digits, packed_bytes, planes
 from paredown.packed.codes import codes_of
@@ -331,28 +331,6 @@ def test_a_file_that_gives_something_else_is_refused(plain, monkeypatch):
     monkeypatch.setattr(packing, "largest_difference", lambda before, after: 2e-4)
     with pytest.raises(CheckError, match=r"equal the plain one to 0.0001 of its outputs' range\. Received: 0.0002"):
         packed_content(content, "ship")
-
-
-# Memory
-
-
-def test_memory_while_running_holds_the_weights(tmp_path):
-    sizes = {}
-    for units in (8, 2008):
-        model = keras.Sequential([keras.Input((1000,)), layers.Dense(units)])
-        sizes[units] = running_bytes(export_litert(model, tmp_path / f"{units}.tflite").path)
-    if None in sizes.values():
-        pytest.skip("no /proc on this machine, from which memory is read")
-    assert sizes[2008] - sizes[8] > 0.9 * 2000 * 1000 * 4
-
-
-def test_memory_of_what_is_no_network(tmp_path):
-    with pytest.raises(ModelError, match=r"must exist\. Received: .*gone\.tflite"):
-        running_bytes(tmp_path / "gone.tflite")
-    broken = tmp_path / "broken.tflite"
-    broken.write_bytes(b"\x1c\x00\x00\x00TFL3" + bytes(64))
-    with pytest.raises(ModelError, match=f"Received: {broken}"):
-        running_bytes(broken)
 
 
 # Where it is reached from

@@ -1,4 +1,4 @@
-"""What a .tflite file is worth: its size, its accuracy and its latency, measured in LiteRT."""
+"""What a .tflite file is worth: its size, its memory, its accuracy and its latency, measured in LiteRT."""
 
 from paredown.measure.accuracy import Score, score_keras, score_litert
 from paredown.measure.latency import CLEARLY_SLOWER, Latency, LatencyReport, measure_latency

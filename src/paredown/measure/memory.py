@@ -1,4 +1,11 @@
-"""Memory that a .tflite file takes while it runs, of a process of its own."""
+"""Memory that a .tflite file takes while it runs, which packing and zipping do not change.
+
+    running = what no file backs, more than before loading      weights as XNNPACK wants them, activations
+            + what was there for a while only                   of the conversion
+            + resident pages of the file itself, as it is mapped
+
+LiteRT's own code, the same for every network, is not counted.
+"""
 
 import os
 import subprocess
@@ -7,56 +14,46 @@ from pathlib import Path
 
 from paredown.errors import DeviceError, ModelError
 from paredown.measure.litert_runner import check_threads
+from paredown.measure.quiet import one_line
 from paredown.measure.size import read_tflite
 
-#: What the process does: the packages first, then the file by its path, as an app has it, mapped and not copied.
-_SCRIPT = """
-import sys
-import numpy as np
-from ai_edge_litert.interpreter import Interpreter
-def memory(key):
-    with open("/proc/self/status") as lines:
-        return next(int(line.split()[1]) for line in lines if line.startswith(key))
-before = memory("VmRSS:")
-interpreter = Interpreter(model_path=sys.argv[1], num_threads=int(sys.argv[2]))
-interpreter.allocate_tensors()
-for one in interpreter.get_input_details():
-    interpreter.set_tensor(one["index"], np.zeros(one["shape"], one["dtype"]))
-interpreter.invoke()
-interpreter.invoke()
-print(memory("VmHWM:") - before)
-"""
-_TIMEOUT_S = 600
+_GUEST = Path(__file__).with_name("memory_guest.py")
+_PROC = Path("/proc/self/smaps")
 
 
-def running_bytes(path: str | os.PathLike, threads: int = 1) -> int | None:
-    """The most memory that a file takes while it is loaded and run twice.
+def running_bytes(path: str | os.PathLike, threads: int = 1, timeout_s: float = 600) -> int:
+    """Peak memory that loading a .tflite file and one inference take on this computer, bytes.
 
-    A fresh process loads the file in LiteRT; what it held before that is taken off its peak. Pages of the file that are
-    read count, as do kernels that LiteRT unpacks or arranges anew, activations and the interpreter itself.
+    In a process of its own, so that no other network's memory is used again; inputs are zeros.
 
     Args:
-        path: The .tflite file.
+        path: The file.
         threads: Of the interpreter, at least 1.
-    Returns:
-        Bytes of resident memory, in steps of 1024; None where the system does not say (it is read from /proc).
+        timeout_s: Seconds after which the process is ended.
     Raises:
-        ModelError: If the file is missing or LiteRT cannot run it.
-        DeviceError: If it takes too long.
+        ModelError: If there is no such file, or LiteRT cannot run it.
+        DeviceError: If this computer's system does not say what a process takes (other than Linux), or if it takes
+            longer than `timeout_s`.
+        SettingError: If `threads` is less than 1.
+    Source:
+        Linux, proc(5): status, smaps.
     """
-    check_threads(threads)
     read_tflite(path)
-    if not Path("/proc/self/status").exists():
-        return None
-    command = [sys.executable, "-c", _SCRIPT, str(path), str(threads)]
+    if not _PROC.exists():
+        raise DeviceError(f"Memory while running is read from {_PROC}. Received: {sys.platform}. Use a Linux computer.")
+    # As /proc names it; the interpreter maps what it is given.
+    command = [sys.executable, str(_GUEST), str(Path(path).resolve()), str(check_threads(threads))]
+    environment = {**os.environ, "PYTHONSAFEPATH": "1"}  # The guest's folder holds modules that it must not see.
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, env=environment)
     except subprocess.TimeoutExpired as error:
         raise DeviceError(
-            f"A file must run in {_TIMEOUT_S} s to have its memory measured. Received: {path}, which does not. "
-            "Try it on a machine that is less busy."
+            f"One inference must end in {timeout_s:g} seconds. Received: {path}, which runs on. Give it more time."
         ) from error
-    if done.returncode != 0:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise ModelError(f"LiteRT must be able to run the file. Received: {path}: {reason}. Export it again.")
-    return int(done.stdout.split()[-1]) * 1024
+    if done.returncode:
+        why = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
+        raise ModelError(
+            f"LiteRT must be able to run the file. Received: {path}: {one_line(RuntimeError(why))}. "
+            "The file is damaged, or holds operations that LiteRT lacks; export it again."
+        )
+    return int(done.stdout)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from paredown.checks import Check, largest_difference, root_mean_square_difference
-from paredown.errors import CheckError
+from paredown.errors import CheckError, DeviceError
 from paredown.files import replacing
 from paredown.measure import CLEARLY_SLOWER, LiteRTRunner, measure_latency, running_bytes
 from paredown.measure.size import deflated_bytes, read_tflite
@@ -38,8 +38,8 @@ class Sizes:
     Args:
         file_bytes: Of the file.
         zipped_bytes: Of the file after deflate at level 9.
-        running_bytes: Resident memory that it takes while it is loaded and run, at its peak, in a process of its own;
-            None where the system does not say.
+        running_bytes: Memory that loading it and one inference take at their peak, as `measure.running_bytes` counts
+            it; None where the system does not say.
     """
 
     file_bytes: int
@@ -219,4 +219,8 @@ def _measured(paths: Mapping[str, Path]) -> tuple[dict[str, float], dict[str, fl
 
 def _sizes(path: Path) -> Sizes:
     content = path.read_bytes()
-    return Sizes(len(content), deflated_bytes(content), running_bytes(path))
+    try:
+        running = running_bytes(path)
+    except DeviceError:  # Not Linux: what a process takes is not told.
+        running = None
+    return Sizes(len(content), deflated_bytes(content), running)
