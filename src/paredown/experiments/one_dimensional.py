@@ -19,7 +19,7 @@ from paredown.experiments.experiment import Experiment
 from paredown.experiments.one_dimensional_page import page
 
 #: P as shares of each layer's bound.
-SHARES = (0.25, 0.5, 1.0, 1.25)
+SHARES = (0.25, 0.5, 0.9, 1.25)
 WEIGHTS = ("from scratch", "from the trained weights")
 BETWEEN = ("nothing", "ReLU")
 BATCH, RATE, TUNING_RATE = 128, 2e-3, 1e-3
@@ -143,7 +143,7 @@ def take_over(paired: Any, plain: Any, widths: dict[str, int], share: float, dat
     """
     from paredown import Factorize
 
-    source = Factorize(kinds=("spatial",), layer_macs=share)(plain, data, seed=seed).model if share <= 1 else plain
+    source = Factorize(kinds=("spatial",), layer_macs=share)(plain, data, seed=seed).model if share < 1 else plain
     factored = {layer.name: layer for layer in source.layers}
     for name in widths:
         vertical, horizontal = _kernels(factored, name, widths[name])
