@@ -14,6 +14,7 @@ from paredown import (
     PruneCycle,
     PruneGradually,
     PruneWeights,
+    QuantizeAware,
     Recipe,
     ReestimateBatchNorm,
     SubstituteConv,
@@ -35,6 +36,7 @@ EXAMPLES = {
     "fine_tune": dataclasses.replace(QUICK, regularization="l1_activations", strength=0.1),
     "prune_cycle": PruneCycle(QUICK, PruneChannels("random", sparsity=0.3), max_cycles=1, distortion=0.5),
     "prune_gradually": PruneGradually(PruneChannels("random", macs=0.5), QUICK, steps=2, course="linear"),
+    "quantize_aware": QuantizeAware(QUICK, "int4"),
     "reestimate_batch_norm": ReestimateBatchNorm(batches=2, batch_size=5),
 }
 
@@ -119,6 +121,12 @@ WRONG = [
         r"prune must have a budget of .*threshold=0.*PruneCycle",
     ),
     ("prune_gradually", {"tune": 3}, r"tune must be a FineTune\. Received: tune=3 \(PruneGradually\)"),
+    ("quantize_aware", {"tune": None}, r"tune must be a FineTune\. Received: tune=None \(QuantizeAware\)"),
+    (
+        "quantize_aware",
+        {"quantization": "float16"},
+        r"one of int8, dynamic, int4\. Received: quantization='float16' \(QuantizeAware\)\. Use e\.g\. int8",
+    ),
     ("reestimate_batch_norm", {"batches": 0}, r"batches must be a whole number.*Received: batches=0 \(Reestimate"),
 ]
 
@@ -131,6 +139,8 @@ NESTED = [
         "prune_cycle: {tune: {epochs: many}}",
         r"tune\.epochs: .*Received: tune\.epochs='many' \(transform 1, PruneCycle\)",
     ),
+    ("quantize_aware: {tune: {epochs: 0}}", r"Received: epochs=0 \(transform 1, FineTune\)"),
+    ("quantize_aware: {quantization: int2}", r"Received: quantization='int2' \(transform 1, QuantizeAware\)"),
     ("prune_gradually: {prune: [1]}", r"PruneChannels has the settings .*Received: \[1\] \(transform 1\)"),
 ]
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         PruneCycle,
         PruneGradually,
         PruneWeights,
+        QuantizeAware,
         ReestimateBatchNorm,
         SubstituteConv,
     )
@@ -53,6 +54,7 @@ _HOMES = {
         "PruneCycle",
         "PruneGradually",
         "PruneWeights",
+        "QuantizeAware",
         "ReestimateBatchNorm",
         "SubstituteConv",
     ),
@@ -78,6 +80,7 @@ __all__ = [
     "PruneCycle",
     "PruneGradually",
     "PruneWeights",
+    "QuantizeAware",
     "Recipe",
     "ReestimateBatchNorm",
     "Rule",

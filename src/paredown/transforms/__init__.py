@@ -7,6 +7,7 @@ from paredown.transforms.prune_channels import PruneChannels
 from paredown.transforms.prune_cycle import PruneCycle
 from paredown.transforms.prune_gradually import PruneGradually
 from paredown.transforms.prune_weights import PruneWeights
+from paredown.transforms.quantize_aware import QuantizeAware
 from paredown.transforms.reestimate_batch_norm import ReestimateBatchNorm
 from paredown.transforms.substitute_conv import SubstituteConv
 
@@ -21,6 +22,7 @@ TRANSFORMS: dict[str, type[Transform]] = {
         PruneGradually,
         ReestimateBatchNorm,
         FineTune,
+        QuantizeAware,
     )
 }
 
@@ -32,6 +34,7 @@ __all__ = [
     "PruneCycle",
     "PruneGradually",
     "PruneWeights",
+    "QuantizeAware",
     "ReestimateBatchNorm",
     "SubstituteConv",
 ]

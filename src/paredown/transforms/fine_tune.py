@@ -2,7 +2,7 @@
 
 import contextlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -21,7 +21,7 @@ from paredown.transforms.keep_zeros import zeros_kept
 from paredown.transforms.matching import Matching
 from paredown.transforms.objective import Objective, choose, class_like, loss_name, plain_optimizer
 from paredown.transforms.penalties import PENALTIES
-from paredown.transforms.twin import for_training
+from paredown.transforms.twin import Twin, for_training
 from paredown.transforms.watch import Epochs, FiniteLoss, Progress
 
 SCHEDULES = ("constant", "cosine")
@@ -134,6 +134,10 @@ class FineTune(Transform):
         self._require("feature_weight", fits, "above 0 with features and 0 without any", "e.g. 1 with features")
 
     def apply(self, model: Any, data: Any, seed: int, teacher: Any) -> TransformResult:
+        return self.train(model, data, seed, teacher, self._twin)
+
+    def train(self, model: Any, data: Any, seed: int, teacher: Any, twin: Callable[[Any], Twin]) -> TransformResult:
+        """As `apply`; `twin(copy)` gives what is trained in place of the copy that will be the result."""
         if data is None or data.train is None:
             raise DataError(
                 "FineTune learns from data.train. Received: no training data. Give some; inputs without labels are "
@@ -148,12 +152,15 @@ class FineTune(Transform):
                     f"FineTune needs a trainable weight. Received: {model.name!r}, whose layers are all frozen or have "
                     "none. Set layer.trainable = True where it should learn."
                 )
-            return TransformResult(tuned, log=self._train(tuned, data.train, seed, teacher))
+            return TransformResult(tuned, log=self._train(tuned, data.train, seed, teacher, twin(tuned)))
 
-    def _train(self, tuned: Any, train: Split, seed: int, teacher: Any) -> dict[str, Any]:
+    def _twin(self, tuned: Any) -> Twin:
+        return for_training(tuned, self.regularization, self.strength, self.frozen_statistics)
+
+    def _train(self, tuned: Any, train: Split, seed: int, teacher: Any, twin: Twin) -> dict[str, Any]:
         """Trains in place through a second model, so that `tuned` keeps its own compilation."""
         objective = choose(tuned, train, self.optimizer, self.loss)
-        body, bring_back = for_training(tuned, self.regularization, self.strength, self.frozen_statistics)
+        body = twin.model
         features = Features(Network(body), Network(teacher), self.features) if self.features else None
         trainer = self._trainer(body, train, teacher, features)
         train, held_out = (train, None) if self.patience is None else self._hold_out(train, seed)
@@ -163,8 +170,9 @@ class FineTune(Transform):
         at_once = 1 if keras.backend.backend() == "torch" else self.steps_per_execution
         trainer.compile(**objective.compile, steps_per_execution=at_once)
         with zeros_kept(tuned, body) if self.keep_zeros else contextlib.nullcontext():
-            history = self._fit(trainer, batches, held_out and OrderedBatches(held_out, self.batch_size, pack), rate)
-        bring_back()
+            held_out_batches = held_out and OrderedBatches(held_out, self.batch_size, pack)
+            history = self._fit(trainer, batches, held_out_batches, rate, twin.callbacks)
+        twin.bring_back()
         losses = history.get("val_loss")
         return {
             "target": "original outputs" if train.y is None else "labels",
@@ -217,9 +225,11 @@ class FineTune(Transform):
             _remade(objective, rate)
         return float(rate)
 
-    def _fit(self, trainer: Any, batches: Any, held_out: Any, rate: float) -> dict[str, list[float]]:
+    def _fit(
+        self, trainer: Any, batches: Any, held_out: Any, rate: float, more: Sequence[Any]
+    ) -> dict[str, list[float]]:
         progress = Progress("Fine-tune", self.epochs, len(batches))
-        callbacks: list[Any] = [Epochs(batches), FiniteLoss(rate), progress]
+        callbacks: list[Any] = [Epochs(batches), FiniteLoss(rate), progress, *more]
         if self.patience is not None:
             callbacks.append(
                 keras.callbacks.EarlyStopping("val_loss", patience=self.patience, mode="min", restore_best_weights=True)
