@@ -50,3 +50,14 @@ def test_factorize():
     assert float(found[3]) < 0.9
     assert int(found[4]) > 10
     assert rows == FACTORIZATIONS
+
+
+def test_quantize_aware(capsys):
+    script = runpy.run_path(str(FOLDER / "quantize_aware.py"))
+    quick = "--data digits --seeds 2 --epochs 1 --steps 3 --test 20 --before 1"
+    script["main"](["dense", *quick.split()])
+    lines = capsys.readouterr().out.splitlines()
+    labels = ["float32", "int4", "int4 after FineTune", "int4 after QuantizeAware"]
+    assert [line.split("|")[1].strip() for line in lines[2:]] == labels
+    # The float32 file is what is compared with.
+    assert lines[2].split("|")[3:5] == [" 100.00 ", " 0 "]

@@ -124,7 +124,9 @@ class RoundedActivation(keras.layers.Layer):
         self.activation, self.reads = activation, FakeQuantize()
         # x·sigmoid(x) is two operations in the file.
         self.gate = FakeQuantize(FIXED["sigmoid"]) if activation is keras.activations.silu else None
-        self.__name__ = activation.__name__  # Whoever looks for "softmax" finds it.
+        self.__name__ = getattr(
+            activation, "__name__", type(activation).__name__
+        )  # Whoever looks for "softmax" finds it.
         self.built = True
 
     def call(self, inputs: Any) -> Any:

@@ -40,9 +40,9 @@ Place = tuple[str, int]
 
 @dataclass(eq=False)
 class _Value:
-    """A tensor on its way through the network; `call` is None for an input."""
+    """A tensor on its way through the network: what made it (None for an input), and what that read first."""
 
-    call: Call | None
+    call: Any
     number: int
     source: "_Value | None"
     floating: bool
@@ -105,7 +105,7 @@ class Int8Places:
             fixed = FIXED.get(_last_function(value.call))
             leaves = id(value) in self._ends
             # Scores that leave the network are rounded by the file alone: a small probability that became 0 would
-            # give no gradient.
+            # teach nothing.
             if value.floating and not _moves(value.call) and not self._fused(value) and not (fixed and leaves):
                 yield value.place, self._origin(value).place if isinstance(value.call.operation, _AVERAGING) else fixed
 
@@ -148,7 +148,7 @@ def _does_nothing(call: Call) -> bool:
     return linear or (rule is not None and rule.flow is flows.keep and len(call.inputs) == 1)
 
 
-def _moves(call: Call | None) -> bool:
+def _moves(call: Call) -> bool:
     operation = call.operation
     if isinstance(operation, layers.UpSampling2D) and operation.interpolation != "nearest":
         return False
@@ -156,13 +156,14 @@ def _moves(call: Call | None) -> bool:
     return isinstance(operation, _MOVING) or (rule is not None and rule.flow in _MOVES)
 
 
-def _function(call: Call | None) -> str | None:
+def _function(call: Call) -> str | None:
     """Name of a layer's activation, None where it is linear or there is none."""
-    name = getattr(getattr(call.operation, "activation", None), "__name__", None)
-    return None if name == "linear" else name
+    activation = getattr(call.operation, "activation", None)
+    name = getattr(activation, "__name__", type(activation).__name__.lower())
+    return None if activation is None or name == "linear" else name
 
 
-def _last_function(call: Call | None) -> str | None:
+def _last_function(call: Call) -> str | None:
     own = type(call.operation).__name__.lower()
     return _function(call) or (own if own in FIXED else None)
 
