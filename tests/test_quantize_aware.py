@@ -22,7 +22,7 @@ def image():
 
 
 def end(x, activation=None):
-    return layers.Dense(5, activation, name="scores")(layers.GlobalAveragePooling2D(2, name="pool")(x))
+    return layers.Dense(5, activation, name="scores")(layers.GlobalAveragePooling2D(name="pool")(x))
 
 
 def mobile():
@@ -64,7 +64,7 @@ def activations(last=None):
 def branches():
     """Joined and pooled: ranges that several tensors share."""
     x = layers.Conv2D(6, 3, activation="relu", name="left")(first := image())
-    y = layers.AveragePooling2D(name="average")(layers.Conv2D(4, 3, name="right")(first))
+    y = layers.AveragePooling2D(2, name="average")(layers.Conv2D(4, 3, name="right")(first))
     joined = layers.Concatenate(name="joined")([layers.MaxPooling2D(name="largest")(x), y])
     x = layers.Dropout(0.5, name="dropout")(layers.ReLU(name="relu")(joined))
     x = layers.Flatten(name="flat")(layers.ZeroPadding2D(name="pad")(x))
