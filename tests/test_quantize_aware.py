@@ -199,9 +199,7 @@ def test_gradients_pass_where_values_fit():
     np.testing.assert_allclose(of_weight([x])[0], [slopes])
 
 
-@pytest.mark.parametrize(
-    ("name", "quantization"), [("mobile", "int8"), ("alone", "int8"), ("nested", "dynamic"), ("activations", "int4")]
-)
+@pytest.mark.parametrize(("name", "quantization"), [("alone", "int8"), ("nested", "int8"), ("activations", "dynamic")])
 def test_nothing_moves_without_a_step(name, quantization, data):
     model = make(name)
     still = FineTune(optimizer="sgd", learning_rate=1e-30, batch_size=16)
@@ -246,11 +244,10 @@ def test_frozen_layers_and_zeros_stay(data):
 
 
 def test_it_learns_from_a_teacher_without_labels(data):
-    model = make("mobile")
-    tune = FineTune(epochs=3, batch_size=16, features="auto", feature_weight=1.0, patience=2)
-    log = QuantizeAware(tune)(model, Data(train=data.train.x)).log
+    tune = FineTune(batch_size=16, features="auto", feature_weight=1.0)
+    log = QuantizeAware(tune)(make("strided"), Data(train=data.train.x)).log
     assert log["target"] == "original outputs"
-    assert {"feature_loss", "val_loss"} <= log["history"].keys()
+    assert log["history"]["feature_loss"][0] > 0
     # The unrounded network is its own teacher: what is learned from is the rounding alone.
     assert log["history"]["loss"][0] > 0
 
@@ -263,7 +260,7 @@ def test_the_file_loses_less(tmp_path):
     model = randomize(keras.Sequential([keras.Input((16,)), *dense, layers.Dense(4, name="out")]))
     x = np.random.default_rng(1).normal(size=(1024, 16)).astype("float32")
     data, expected = Data(train=x), outputs(model, x)
-    tune = FineTune(epochs=10, batch_size=32, learning_rate=1e-3, schedule="cosine")
+    tune = FineTune(epochs=10, batch_size=32, learning_rate=4e-3, schedule="cosine")
 
     def lost(network):
         file = LiteRTRunner(exported(network, data, "int4", tmp_path)).run((x,))[0]
