@@ -102,7 +102,7 @@ class Int8Places:
 
     def _endings(self, made: list[_Value]) -> Iterator[tuple[Place, Any]]:
         for value in made:
-            fixed = FIXED.get(_last_function(value.call))
+            fixed = FIXED.get(_last_function(value.call) or "")
             leaves = id(value) in self._ends
             # Scores that leave the network are rounded by the file alone: a small probability that became 0 would
             # teach nothing.
