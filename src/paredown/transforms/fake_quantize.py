@@ -87,6 +87,7 @@ def rounded_weight(weight: Any, axes: Sequence[int], bits: int) -> Any:
         axes: The axes along which one step holds: all but those of output channels.
         bits: Per weight.
     """
+    weight = ops.convert_to_tensor(weight)
     step = ops.maximum(ops.max(ops.abs(weight), axis=tuple(axes), keepdims=True), _TINY) / (2 ** (bits - 1) - 1)
     return weight + ops.stop_gradient(ops.round(weight / step) * step - weight)
 
