@@ -64,8 +64,9 @@ def activations(last=None):
 def branches():
     """Joined and pooled: ranges that several tensors share."""
     x = layers.Conv2D(6, 3, activation="relu", name="left")(first := image())
-    y = layers.AveragePooling2D(2, name="average")(layers.Conv2D(4, 3, name="right")(first))
-    joined = layers.Concatenate(name="joined")([layers.MaxPooling2D(name="largest")(x), y])
+    # Of 9 values: the mean of 4 would often lie halfway between two steps, where runtimes round either way.
+    y = layers.AveragePooling2D(3, name="average")(layers.Conv2D(4, 3, name="right")(first))
+    joined = layers.Concatenate(name="joined")([layers.MaxPooling2D(3, name="largest")(x), y])
     x = layers.Dropout(0.5, name="dropout")(layers.ReLU(name="relu")(joined))
     x = layers.Flatten(name="flat")(layers.ZeroPadding2D(name="pad")(x))
     return keras.Model(first, layers.Dense(5, name="scores")(x), name="branches")

@@ -72,7 +72,8 @@ def rounded(x: Any, low: Any, high: Any) -> Any:
         low, high: Scalars, the ends of its range; widened to hold 0.
     """
     x = ops.cast(x, "float32")
-    low, high = ops.minimum(low, 0.0), ops.maximum(high, 0.0)
+    # Ends that come of weights teach them nothing: where several are the least, backends disagree whose gradient it is.
+    low, high = ops.stop_gradient(ops.minimum(low, 0.0)), ops.stop_gradient(ops.maximum(high, 0.0))
     step = ops.maximum(high - low, _TINY) / 255
     zero = ops.round(-128 - low / step)
     clipped = ops.clip(x, (-128 - zero) * step, (127 - zero) * step)
