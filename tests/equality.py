@@ -190,7 +190,7 @@ def _left(kind: str, name: str, shape: tuple, size: int, into: np.ndarray, out: 
         return size // into.size * int(into.sum()) if shape[-1] == into.size else size
     if kind == "BatchNormalization":
         return int(into.sum())
-    if name == "bias" or (kind == "Gained" and len(shape) == 1):
+    if name == "bias" or (kind in ("Gained", "AdditiveDense", "AdditiveConv2D") and len(shape) == 1):
         return int(out.sum())
     if name.endswith("kernel") and (into.size > 1 or out.size > 1) and into.all() and out.all():
         return size

@@ -5,6 +5,7 @@ from keras import layers, ops
 
 from network_parts import conv, head, image, network
 from paredown import register_layer_rule, rules
+from paredown.blocks import AdditiveConv2D, AdditiveDense
 
 
 @keras.saving.register_keras_serializable("paredown_tests")
@@ -120,6 +121,18 @@ def composite_in_composite():
     given = conv(i, 8)
     out = Stage(name="stage")(given, right=layers.Reshape((64, 8))(conv(i, 8)))
     return i, head(conv(layers.Concatenate()([out["right"], out["left"]]), 5))
+
+
+@network
+def additive():
+    """Layers of the ef-operator, with and without a scale, behind zeros, constants (0.5) and signed values."""
+    i = image()
+    x = AdditiveConv2D(8, 3, padding="same", activation="relu", name="padded")(conv(i, 6))
+    x = layers.BatchNormalization()(AdditiveConv2D(7, 3, 2, use_scale=False, name="unscaled")(x))
+    x = layers.Conv2D(6, 3, activation="sigmoid")(x)
+    x = AdditiveConv2D(5, 1, use_bias=False, name="pointwise")(x)
+    x = AdditiveDense(9, activation="relu", name="additive_dense")(layers.Flatten()(x))
+    return i, layers.Dense(3)(x)
 
 
 @network

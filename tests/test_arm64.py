@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import export_nets
+import shared_weights
 from paredown import devices, export_litert
 from paredown.cli.main import run
 from paredown.devices import Options, measure_on
@@ -68,6 +69,13 @@ def test_outputs_are_this_computers(counted):
 def test_outputs_keep_their_order(tmp_path):
     export_litert(export_nets.two_outputs(), tmp_path / "two.tflite")
     assert count([tmp_path / "two.tflite"]).rows[0].difference < 1e-5
+
+
+@ready
+def test_packed_files_give_what_they_give_here(tmp_path):
+    files = shared_weights.packed_files(tmp_path)
+    report = count([files["ship"], files["run"]])
+    assert all(row.difference < 1e-5 for row in report.rows)
 
 
 @ready

@@ -5,6 +5,8 @@ import runpy
 import sys
 from pathlib import Path
 
+import shared_weights
+
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 
 
@@ -50,3 +52,40 @@ def test_factorize():
     assert float(found[3]) < 0.9
     assert int(found[4]) > 10
     assert rows == FACTORIZATIONS
+
+
+def test_kmeans(capsys):
+    runpy.run_path(str(FOLDER / "kmeans.py"))["main"](["--k", "2", "12", "--values", "5000", "--restarts", "2"])
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    assert [row[0] for row in rows] == ["k", "---:", "2", "12"]
+    for _, loss, best, mean, exact_s, restarts_s, faster in rows[2:]:
+        assert float(loss) > 0
+        assert -1e-6 < float(best) <= float(mean)
+        assert faster.endswith(" ×")
+        assert float(exact_s) >= 0
+        assert float(restarts_s) > 0
+
+
+def test_packed(tmp_path):
+    shared_weights.normalized(64).save(tmp_path / "net.keras")
+    told = runpy.run_path(str(FOLDER / "packed.py"))["measured"](
+        str(tmp_path / "net.keras"), 4, None, None, "host", 3, tmp_path
+    )
+    header, *rows = [line.split(", ") for line in told]
+    assert header[0] == "net-k4 on host: form"
+    assert [row[0].strip() for row in rows] == ["plain", "ship", "run"]
+    bytes_of = [int(row[1].replace(",", "")) for row in rows]
+    assert bytes_of == [(tmp_path / f"net-k4-{form}.tflite").stat().st_size for form in ("plain", "ship", "run")]
+    assert bytes_of[1] < bytes_of[2] < bytes_of[0]
+    assert float(rows[0][5]) == 1
+
+
+def test_quantize_aware(capsys):
+    script = runpy.run_path(str(FOLDER / "quantize_aware.py"))
+    quick = "--data digits --seeds 2 --epochs 1 --steps 3 --test 20 --before 1"
+    script["main"](["dense", *quick.split()])
+    lines = capsys.readouterr().out.splitlines()
+    labels = ["float32", "int4", "int4 after FineTune", "int4 after QuantizeAware"]
+    assert [line.split("|")[1].strip() for line in lines[2:]] == labels
+    # The float32 file is what is compared with.
+    assert lines[2].split("|")[3:5] == [" 100.00 ", " 0 "]

@@ -18,6 +18,7 @@ from ai_edge_litert import schema_py_generated as schema
 from keras import layers
 
 import browser_session as fake
+import shared_weights
 from paredown.devices.browser import assets, offer
 from paredown.errors import DeviceError
 from paredown.export import export_litert
@@ -148,6 +149,18 @@ def test_outputs_equal_pythons_and_figures_arrive(new_page, nets):
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     for row, bar in zip(found.rows, page.locator("#bars .time").all_inner_texts(), strict=True):
         assert float(bar.removesuffix(" ms").replace(",", "")) == pytest.approx(row.median_ms, rel=0.01)
+
+
+def test_packed_files_give_what_python_gives(new_page, tmp_path):
+    """No code of ours on the phone: what decodes shared weights is in the file."""
+    files = list(shared_weights.packed_files(tmp_path).values())
+    with fake.Measurement(files, runs=3) as running:
+        page = new_page()
+        page.goto(running.url(PHONE_HOST))
+        assert "the figures are on your computer" in finished(page)
+        (found,) = running.reports()
+    assert [row.path for row in found.rows] == [str(path) for path in files]
+    assert found.output_differences == pytest.approx((0, 0, 0), abs=1e-5)
 
 
 def test_outputs_are_the_ones_of_their_names(nets):

@@ -53,7 +53,12 @@ def only_line(text: str) -> str:
         ["compress", "--help"],
         ["bench", "--help"],
         ["setup", "--help"],
+        ["export", "--help"],
         ["report", "--help"],
+        ["pack", "--help"],
+        ["unpack", "--help"],
+        ["pack", "missing.tflite"],
+        ["unpack", "missing.pdz"],
         ["experiment", "--help"],
         ["experiment", "no-such-one"],
         ["nonsense"],
@@ -62,6 +67,8 @@ def only_line(text: str) -> str:
         ["bench", "missing.tflite", "--device", "arm64"],
         ["bench", "missing.tflite", "--device", "android"],
         ["setup", "toaster"],
+        ["export", "missing.keras", "--out", "a.tflite", "--pack", "ship"],
+        ["export", "missing.tflite", "--out", "a.tflite", "--pack", "tight"],
         ["compress", "pyproject.toml", "--data", "mnst", "--recipe", "r", "--out", "o"],
     ],
 )
@@ -310,6 +317,8 @@ class FakeProfile:
     activation_bytes: int = 100_352
     peak_activation_bytes: int = 103_488
     unknown: list = field(default_factory=lambda: ["odd"])
+    additions: int = 0
+    sign_changes: int = 0
 
     def to_dict(self) -> dict:
         return {"layers": [vars(layer) for layer in self.layers]}
@@ -343,11 +352,11 @@ def profiled(inputs, monkeypatch) -> SimpleNamespace:
             **common,
         ),
     ]
-    inputs.seen = {}
+    inputs.seen, inputs.more = {}, {}
     monkeypatch.setattr("paredown.model_file.load_model", lambda path, trust: inputs.seen.update(trust=trust) or path)
     monkeypatch.setattr(
         "paredown.profiling.profile",
-        lambda model, input_shape: inputs.seen.update(shape=input_shape) or FakeProfile(rows),
+        lambda model, input_shape: inputs.seen.update(shape=input_shape) or FakeProfile(rows, **inputs.more),
     )
     return inputs
 
@@ -363,6 +372,14 @@ def test_profile_prints_a_table_with_unknown_as_unknown(profiled, capsys):
     assert odd.count("unknown") == 2
     assert "[red]odd: no rule for Odd" in out
     assert "225.8 k MACs without 1 of unknown cost" in out
+    assert "additions" not in out
+
+
+def test_profile_tells_additions_apart_from_macs(profiled, capsys):
+    profiled.more |= {"additions": 2 * 6 * 6 * 5 * 27, "sign_changes": 6 * 6 * 5 * 27}
+    assert run(["profile", str(profiled.model)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "In place of MACs: 9,720 additions and 4,860 sign changes of additive layers" in out
 
 
 def test_profile_says_why(profiled, capsys):

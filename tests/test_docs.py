@@ -14,6 +14,7 @@ from paredown.criteria import CRITERIA
 from paredown.demo import recipe
 from paredown.experiments import EXPERIMENTS
 from paredown.experiments.experiment import run_experiment
+from paredown.sharing import METHODS as SHARING_METHODS
 from paredown.sparse import METHODS
 
 ROOT = Path(__file__).parent.parent
@@ -125,3 +126,29 @@ def test_the_page_of_single_weights(tmp_path, monkeypatch):
     assert len(names["recipe"].transforms) == 10
     text = page.read_text(encoding="utf-8")
     assert all(f"| `{method}` |" in text for method in METHODS)
+
+
+def test_the_page_of_the_ef_operator(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page, names = ROOT / "docs" / "additive.md", {}
+    for block in blocks(page, "python"):
+        exec(compile(block, "additive.md", "exec"), names)
+    pairs = 12 * 12 * 8 * 25 + 12 * 12 * 8 * 10
+    assert capsys.readouterr().out == f"{12 * 12 * 8 + 10} {2 * pairs} {pairs}\n"
+    plain, sums = ((tmp_path / name).stat().st_size for name in ("plain.tflite", "additive.tflite"))
+    assert 1.8 < sums / plain < 2.2
+    (text,) = blocks(page, "yaml")
+    assert [next(iter(entry)) for entry in yaml.safe_load(text)["transforms"]] == ["substitute_additive", "fine_tune"]
+    assert Recipe.from_yaml(text).transforms[0].exclude == ("scores",)
+
+
+def test_the_page_of_shared_weights(capsys):
+    page = ROOT / "docs" / "sharing.md"
+    image = keras.Input((28, 28, 1))
+    scores = keras.layers.Dense(10, activation="softmax")(keras.layers.Flatten()(image))
+    names = {"model": keras.Model(image, scores)}
+    for block in blocks(page, "python"):
+        exec(compile(block, "sharing.md", "exec"), names)
+    assert capsys.readouterr().out.startswith(f"{7840 * 4 + 16 * 32} ")
+    assert len(set(keras.ops.convert_to_numpy(names["tuned"].layers[-1].kernel).ravel().tolist())) == 16
+    assert all(f"| `{method}` |" in page.read_text(encoding="utf-8") for method in SHARING_METHODS)

@@ -26,7 +26,7 @@ CASES = {
     "DenseNet121": _application("DenseNet121", 32),
     "EfficientNetB0": _application("EfficientNetB0", 32),
     "VGG16": _application("VGG16", 32),
-    **{name: NETWORKS[name] for name in ("autoencoder", "resnext", "shufflenet", "composite", "own_rows")},
+    **{name: NETWORKS[name] for name in ("autoencoder", "resnext", "shufflenet", "composite", "own_rows", "additive")},
     **{name: NETWORKS[name] for name in ("recurrent_masked", "bidirectional_merged", "encoder_decoder")},
     **{name: NETWORKS[name] for name in ("video", "transformer_pre_norm", "transformer_post_norm", "grouped_query")},
 }

@@ -227,6 +227,33 @@ def test_a_quantization_that_is_slower_is_undone(digits, tmp_path, monkeypatch):
     assert said.title.startswith("Quantization (int8) was undone")
 
 
+def shared() -> keras.Model:
+    model = network()
+    kernel = model.get_layer("conv2").kernel
+    kernel.assign(np.float32([-0.1, 0, 0.1, 0.2])[np.random.default_rng(0).integers(0, 4, kernel.shape)])
+    return model
+
+
+def test_shared_weights_are_packed(digits):
+    run = compress(shared(), Recipe([], pack="ship"), digits)
+    packing, after = run.record["export"]["packing"], run.record["compressed"]
+    (kernel,) = packing["kernels"]
+    assert (packing["form"], kernel["name"], kernel["bits"]) == ("ship", "conv2", 2)
+    assert len(run.tflite) == after["size_bytes"] == packing["after"]["file_bytes"]
+    assert "packed equals plain" in {check["name"] for check in run.record["export"]["checks"]}
+    # All that a packed network runs is in the report's shares of its time.
+    assert {"conv", "conv2"} <= {row["layer"] for row in run.record["roofline"]["compressed"]["layers"]}
+
+
+def test_packing_that_is_slower_is_undone(digits, tmp_path, monkeypatch):
+    _slow(monkeypatch, "model.tflite")
+    run = compress(shared(), Recipe([], pack="ship"), digits, out=tmp_path, no_slower=True)
+    assert "packing" not in run.record["export"]
+    assert run.record["compressed"]["size_bytes"] == (tmp_path / "model.tflite").stat().st_size
+    (said,) = [notice for notice in notices(run.record) if "undone" in notice.title]
+    assert said.title.startswith("Packing (ship) was undone")
+
+
 def test_what_is_not_slower_stays(digits, monkeypatch):
     _slow(monkeypatch)
     run = compress(network(), RECIPE, digits, no_slower=True)

@@ -5,7 +5,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paredown import Factorize, FineTune, PruneChannels, PruneWeights, Recipe, SubstituteConv
+from paredown import Factorize, FineTune, PruneChannels, PruneWeights, Recipe, ShareWeights, SubstituteConv
 from paredown.criteria import CRITERIA
 from paredown.errors import OutputError, SettingError
 from paredown.number_formats import FLOAT32, NAMES
@@ -37,6 +37,18 @@ sparse = st.builds(
     scope=st.sampled_from(["layer", "global"]),
     include=st.lists(st.sampled_from(["dense", "conv", "depthwise"]), min_size=1, unique=True).map(tuple),
 )
+sharing = st.builds(
+    lambda budget, **rest: ShareWeights(**budget, **rest),
+    st.one_of(
+        st.fixed_dictionaries({"k": st.integers(2, 256)}),
+        st.fixed_dictionaries({"bits": st.sampled_from((1, 2, 3, 4, 5, 6, 8))}),
+        st.fixed_dictionaries({"size": shares}),
+    ),
+    channels=st.none() | st.integers(1, 64),
+    weighting=st.sampled_from([None, "hessian", "fisher"]),
+    keep_zeros=st.booleans(),
+    grid=st.sampled_from([None, "int8"]),
+)
 tunings = st.builds(
     FineTune,
     epochs=st.integers(1, 9),
@@ -44,10 +56,11 @@ tunings = st.builds(
     patience=st.none() | st.integers(1, 3),
     schedule=st.sampled_from(["constant", "cosine"]),
     keep_zeros=st.booleans(),
+    keep_shared=st.booleans(),
 )
 mixed = st.dictionaries(st.sampled_from(("*", "conv", "block/scores")), st.sampled_from((FLOAT32, *NAMES)), min_size=1)
 quantizations = st.one_of(st.sampled_from((None, *NAMES)), mixed)
-recipes = st.builds(Recipe, st.lists(prunings | sparse | tunings, max_size=4), quantizations)
+recipes = st.builds(Recipe, st.lists(prunings | sparse | sharing | tunings, max_size=4), quantizations)
 
 
 @given(recipes)
@@ -92,7 +105,7 @@ def test_every_transform_has_its_recipe_name():
         ("just words", r"Received: str"),
         ("transforms: [}", r"must be YAML\. Received: a text with an error in line 1"),
         ("transforms: []\nexport: {quantization: int9}", r"quantization='int9'"),
-        ("transforms: []\nexport: {quant: int8}", r"export has the one key quantization\. Received: \{'quant': 'int8'\}"),
+        ("transforms: []\nexport: {quant: int8}", r"export has the keys quantization and pack\. Received: \{'quant': 'int8'\}"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named(text, message):

@@ -14,8 +14,11 @@ from paredown import (
     PruneCycle,
     PruneGradually,
     PruneWeights,
+    QuantizeAware,
     Recipe,
     ReestimateBatchNorm,
+    ShareWeights,
+    SubstituteAdditive,
     SubstituteConv,
 )
 from paredown.data import Data
@@ -31,10 +34,13 @@ EXAMPLES = {
     "substitute_conv": SubstituteConv(
         "bottleneck", layers=("second",), width=2, epochs=2, batch_size=8, learning_rate=0.01, examples=16
     ),
+    "substitute_additive": SubstituteAdditive(exclude=("scores",), examples=16),
     "prune_weights": PruneWeights("random", sparsity=0.5),
+    "share_weights": ShareWeights(k=4, channels=2, weighting="hessian", examples=8),
     "fine_tune": dataclasses.replace(QUICK, regularization="l1_activations", strength=0.1),
     "prune_cycle": PruneCycle(QUICK, PruneChannels("random", sparsity=0.3), max_cycles=1, distortion=0.5),
     "prune_gradually": PruneGradually(PruneChannels("random", macs=0.5), QUICK, steps=2, course="linear"),
+    "quantize_aware": QuantizeAware(QUICK, "int4"),
     "reestimate_batch_norm": ReestimateBatchNorm(batches=2, batch_size=5),
 }
 
@@ -95,7 +101,23 @@ WRONG = [
     ("substitute_conv", {"structure": "stacked", "batch_size": 0}, r"of at least 1\. Received: batch_size=0"),
     ("substitute_conv", {"structure": "stacked", "examples": 0.5}, r"of at least 1\. Received: examples=0\.5"),
     ("substitute_conv", {"structure": "stacked", "learning_rate": 0}, r"above 0\. Received: learning_rate=0"),
+    ("substitute_additive", {"examples": 0}, r"of at least 1\. Received: examples=0 \(SubstituteAdditive\)"),
     ("prune_weights", {"sparsity": 1.5}, r"sparsity must be in .*Received: sparsity=1\.5 \(PruneWeights\)"),
+    ("share_weights", {}, r"Exactly one of k, bits, size must be given\. Received: none \(ShareWeights\)"),
+    ("share_weights", {"k": 4, "bits": 2}, r"must be given\. Received: k, bits \(ShareWeights\)"),
+    ("share_weights", {"k": 1}, r"k must be from 2 to 256\. Received: k=1 \(ShareWeights\)\. Use 16"),
+    ("share_weights", {"k": 257}, r"k must be from 2 to 256\. Received: k=257 \(ShareWeights\)"),
+    ("share_weights", {"bits": 7}, r"bits must be one of 1, 2, 3, 4, 5, 6, 8\. Received: bits=7 \(ShareWeights\)"),
+    ("share_weights", {"bits": True}, r"Received: bits=True \(ShareWeights\)"),
+    ("share_weights", {"size": 0}, r"size must be in \(0, 1\]\. Received: size=0 \(ShareWeights\)\. Use 0\.125"),
+    ("share_weights", {"k": 4, "channels": 0}, r"channels must be at least 1\. Received: channels=0 \(ShareWeights\)"),
+    ("share_weights", {"k": 4, "method": "kmeans"}, r"one of optimal, linear, density\. Received: method='kmeans'"),
+    ("share_weights", {"k": 4, "weighting": "obd"}, r"one of hessian, fisher\. Received: weighting='obd'"),
+    ("share_weights", {"k": 4, "keep_zeros": 1}, r"keep_zeros must be true or false\. Received: keep_zeros=1"),
+    ("share_weights", {"k": 4, "grid": "int4"}, r"left out or one of int8\. Received: grid='int4' \(ShareWeights\)"),
+    ("share_weights", {"k": 4, "include": ("rnn",)}, r"include must be of dense, .*Received: include=\('rnn',\)"),
+    ("share_weights", {"k": 4, "exclude": "conv"}, r"Received: exclude='conv' \(ShareWeights\)\. Use \['conv'\]"),
+    ("share_weights", {"k": 4, "examples": 0}, r"examples must be a whole number .*Received: examples=0"),
     ("fine_tune", {"regularization": "l3"}, r"regularization must be one of l1_weights, .*regularization='l3'"),
     ("fine_tune", {"regularization": "l1_weights"}, r"strength must be above 0 with a regularization .*strength=0\.0"),
     ("fine_tune", {"strength": 0.1}, r"and 0 without one\. Received: strength=0\.1"),
@@ -119,6 +141,12 @@ WRONG = [
         r"prune must have a budget of .*threshold=0.*PruneCycle",
     ),
     ("prune_gradually", {"tune": 3}, r"tune must be a FineTune\. Received: tune=3 \(PruneGradually\)"),
+    ("quantize_aware", {"tune": None}, r"tune must be a FineTune\. Received: tune=None \(QuantizeAware\)"),
+    (
+        "quantize_aware",
+        {"quantization": "float16"},
+        r"one of int8, dynamic, int4\. Received: quantization='float16' \(QuantizeAware\)\. Use e\.g\. int8",
+    ),
     ("reestimate_batch_norm", {"batches": 0}, r"batches must be a whole number.*Received: batches=0 \(Reestimate"),
 ]
 
@@ -131,6 +159,8 @@ NESTED = [
         "prune_cycle: {tune: {epochs: many}}",
         r"tune\.epochs: .*Received: tune\.epochs='many' \(transform 1, PruneCycle\)",
     ),
+    ("quantize_aware: {tune: {epochs: 0}}", r"Received: epochs=0 \(transform 1, FineTune\)"),
+    ("quantize_aware: {quantization: int2}", r"Received: quantization='int2' \(transform 1, QuantizeAware\)"),
     ("prune_gradually: {prune: [1]}", r"PruneChannels has the settings .*Received: \[1\] \(transform 1\)"),
 ]
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from paredown.latency_table import LatencyTable
     from paredown.layer_rules import Rule, register_layer_rule
     from paredown.measure import LatencyReport, measure_latency
+    from paredown.packed import Packing, pack_litert
     from paredown.pipeline import compress
     from paredown.profiling import Profile, profile
     from paredown.recipe import Recipe
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
         PruneCycle,
         PruneGradually,
         PruneWeights,
+        QuantizeAware,
         ReestimateBatchNorm,
+        ShareWeights,
+        SubstituteAdditive,
         SubstituteConv,
     )
 
@@ -41,6 +45,7 @@ _HOMES = {
     "paredown.latency_table": ("LatencyTable",),
     "paredown.layer_rules": ("Rule", "register_layer_rule"),
     "paredown.measure": ("LatencyReport", "measure_latency"),
+    "paredown.packed": ("Packing", "pack_litert"),
     "paredown.pipeline": ("compress",),
     "paredown.profiling": ("Profile", "profile"),
     "paredown.recipe": ("Recipe",),
@@ -53,7 +58,10 @@ _HOMES = {
         "PruneCycle",
         "PruneGradually",
         "PruneWeights",
+        "QuantizeAware",
         "ReestimateBatchNorm",
+        "SubstituteAdditive",
+        "ShareWeights",
         "SubstituteConv",
     ),
 }
@@ -72,18 +80,22 @@ __all__ = [
     "LatencyReport",
     "LatencyTable",
     "OperationTable",
+    "Packing",
     "ParedownError",
     "Profile",
     "PruneChannels",
     "PruneCycle",
     "PruneGradually",
     "PruneWeights",
+    "QuantizeAware",
     "Recipe",
     "ReestimateBatchNorm",
     "Rule",
     "Run",
+    "ShareWeights",
     "Skip",
     "Split",
+    "SubstituteAdditive",
     "SubstituteConv",
     "Transform",
     "TransformResult",
@@ -93,6 +105,7 @@ __all__ = [
     "export_litert",
     "measure_latency",
     "measured_table",
+    "pack_litert",
     "predict_latency",
     "profile",
     "register_layer_rule",

@@ -47,3 +47,21 @@ def largest_difference(reference, other) -> float:
             scale = max(np.ptp(a), 1e-3 * np.abs(a).max()) or 1.0
             worst = max(worst, float(np.abs(a - b).max() / scale))
     return worst
+
+
+def root_mean_square_difference(reference, other) -> float:
+    """The worst output's root mean square difference over its own root mean square.
+
+    Args:
+        reference, other: Sequences of arrays, pairwise of one shape.
+    Returns:
+        Unitless; an output that is all zero is held against 1.
+    """
+    worst = 0.0
+    for a, b in zip(reference, other, strict=True):
+        a, b = np.asarray(a, "float64"), np.asarray(b, "float64")
+        if a.shape != b.shape:
+            return float("inf")
+        size = np.sqrt(np.mean(np.square(a))) or 1.0
+        worst = max(worst, float(np.sqrt(np.mean(np.square(a - b))) / size))
+    return worst

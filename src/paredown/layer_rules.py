@@ -7,6 +7,7 @@ output channels, `4o` four blocks of them (a recurrent layer's gates), `r` outpu
 rebuilding and costing all read this. What has no row is pinned and reported, never guessed.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from paredown import flows as f
 from paredown import flows_attention as a
 from paredown import flows_recurrent as r
 from paredown import moves
+from paredown.blocks.additive import AdditiveConv2D, AdditiveDense
 from paredown.composites import WHOLE
 from paredown.errors import SettingError
 from paredown.flows_distributed import distributed, refit_inner, resize_inner
@@ -51,6 +53,7 @@ class Rule:
         products: `products(call, shape_of)` gives multiply-adds without a weight: pairs of a factor and the keys of
             `Channels` ("reads" or "outputs", path) whose channels it counts, and how many there are of them in full.
         derive: `derive(layer)` gives the row that holds for this very layer, None where there is none.
+        sums: `sums(call, shape_of)` gives what is done in the place of MACs: additions, sign changes.
     """
 
     flow: FlowRule
@@ -65,6 +68,7 @@ class Rule:
     products: Callable[[Call, Callable], list[tuple[int, tuple, int]]] | None = None
     derive: "Callable[[Any], Rule | None] | None" = None
     groups: str | None = None
+    sums: Callable[[Call, Callable], tuple[int, int]] | None = None
 
 
 def _conv(spatial: str) -> Rule:
@@ -120,6 +124,23 @@ def _distributed(layer: Any) -> Rule | None:
     )
 
 
+def _scalings(call: Call, shape_of: Callable) -> list[tuple[int, tuple, int]]:
+    """What an additive layer multiplies: each output by the scale of its channel."""
+    channels = call.operation.kernel.shape[-1]
+    positions = math.prod(shape_of(call.outputs[0])[1:]) // channels
+    return [(positions, (("outputs", call.path),), channels)] if call.operation.use_scale else []
+
+
+def _sums(call: Call, shape_of: Callable) -> tuple[int, int]:
+    """Each pair x ⊙ w: |x| + |w| under the sign of the product, and that added to the sum (the first to the bias)."""
+    pairs = math.prod(shape_of(call.outputs[0])[1:]) * math.prod(call.operation.kernel.shape[:-1])
+    return 2 * pairs, pairs
+
+
+def _additive(kernel: str, width: str) -> Rule:
+    return Rule(f.make, {"kernel": kernel, "scale": "o", "bias": "o"}, width, products=_scalings, sums=_sums)
+
+
 _BATCH_NORM = {"gamma": "i", "beta": "i", "moving_mean": "i", "moving_variance": "i"}
 TOGETHER = "its channels are normalized together, so that none can go without changing the others"
 INPUT_STATISTICS = "its statistics belong to the network's inputs"
@@ -136,6 +157,8 @@ LAYERS: dict[type, Rule] = {
     layers.DepthwiseConv2D: _depthwise("h w"),
     layers.SeparableConv1D: _separable("w"),
     layers.SeparableConv2D: _separable("h w"),
+    AdditiveDense: _additive("i o", "units"),
+    AdditiveConv2D: _additive("h w i o", "filters"),
     layers.Embedding: Rule(f.embed, {"embeddings": "v o"}, "output_dim"),
     **{layer: _recurrent(layer) for layer in (layers.LSTM, layers.GRU, layers.SimpleRNN)},
     layers.ConvLSTM1D: _conv_recurrent("w"),

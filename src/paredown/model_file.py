@@ -39,6 +39,8 @@ def load_model(path: str | os.PathLike, trust: bool = False) -> Any:
     config = _read_config(path)
     import keras
 
+    import paredown.blocks  # noqa: F401  Its layers are known to Keras once it is imported.
+
     if not trust and (found := _first_code(config)):
         raise ModelError(
             f"A .keras file must hold no code. Received: {path}, with Python code in layer {found!r}. If you trust "

@@ -148,17 +148,17 @@ class _Compression:
         return Run(model, changes, [*skips, *exported.skips], record, self.recipe, content)
 
     def _exported(self, model: Any) -> tuple[Export, dict | None]:
-        """The result's file; and how much slower its quantization would have been, where that was undone."""
-        path, quantization = self.work / "model.tflite", self.recipe.quantization
-        exported = export_litert(model, path, quantization, self.data)
-        if not self.no_slower or quantization is None:
+        """The result's file; and how much slower quantizing or packing made it, where that was undone."""
+        path, quantization, pack = self.work / "model.tflite", self.recipe.quantization, self.recipe.pack
+        exported = export_litert(model, path, quantization, self.data, pack=pack)
+        if not self.no_slower or (quantization is None and pack is None):
             return exported, None
         plain = export_litert(model, self.work / "float32.tflite", None, self.data)
         slower = _slower(plain.path, path)
         if slower is None:
             return exported, None
         os.replace(plain.path, path)
-        return dataclasses.replace(plain, path=path), {"quantization": quantization, **slower}
+        return dataclasses.replace(plain, path=path), {"quantization": quantization, "pack": pack, **slower}
 
     def _steps(self, key: str) -> tuple[Any, list[dict]]:
         """All transforms in order, those that were finished before taken from the work folder."""

@@ -22,8 +22,8 @@ def copied(call: Call) -> Any:
     return from_config(call.operation, call.operation.get_config())
 
 
-def from_config(operation: Any, config: dict) -> Any:
-    """A new operation of the same class.
+def from_config(operation: Any, config: dict, kind: type | None = None) -> Any:
+    """A new operation of the same class, or of class `kind`.
 
     Raises:
         ModelError: If the class cannot be made from its config.
@@ -31,7 +31,7 @@ def from_config(operation: Any, config: dict) -> Any:
     try:
         # What is copied is loaded already: whether its code may run was decided then.
         with SafeModeScope(False):
-            return type(operation).from_config(_unbuilt(config))
+            return (kind or type(operation)).from_config(_unbuilt(config))
     except (TypeError, ValueError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(
@@ -48,8 +48,12 @@ def _unbuilt(config: Any) -> Any:
 
 
 def copy_weights(call: Call, new: Any, instead: dict[int, Any] | None = None) -> None:
-    """Gives the new layer the values of all the old one's variables, or those of `instead` (by the variable's id)."""
-    for before, after in zip(call.operation.variables, new.variables, strict=True):
+    """Gives the new layer the values of all the old one's variables, or those of `instead` (by the variable's id).
+
+    Variables that the new layer has behind those of the old one are its own matter.
+    """
+    old = call.operation.variables
+    for before, after in zip(old, new.variables[: len(old)], strict=True):
         # A copy: JAX's arrays would be shared, and training the one gives away the memory of both.
         after.assign(keras.ops.copy((instead or {}).get(id(before), before)))
     if hasattr(new, "finalize_state"):

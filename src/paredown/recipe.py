@@ -15,6 +15,7 @@ import yaml
 from paredown.errors import SettingError
 from paredown.files import write_text
 from paredown.number_formats import Plan
+from paredown.packed import check_form
 from paredown.transform import Transform
 
 
@@ -26,10 +27,12 @@ class Recipe:
         transforms: The transforms.
         quantization: Number format of the exported file: None (float32), "float16", "dynamic", "int8" or "int4"; or
             formats by layer, `{"*": "int8", "scores": "float32"}`.
+        pack: Form of shared weights in the exported file: None, "ship", "run" or "auto"; float32 only.
     """
 
     transforms: Sequence[Transform] = ()
     quantization: Any = None
+    pack: str | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "transforms", tuple(self.transforms))
@@ -39,7 +42,12 @@ class Recipe:
                     f"A recipe holds transforms. Received: {transform!r} (transform {number}). "
                     "Give PruneChannels(sparsity=0.5) and the like."
                 )
-        Plan.of(self.quantization)
+        plan = Plan.of(self.quantization)
+        if self.pack is not None and check_form(self.pack) and plan.formats:
+            raise SettingError(
+                f"pack is for float32 files. Received: pack={self.pack!r} with quantization={str(plan)!r} (export). "
+                "Leave one of them out."
+            )
 
     @staticmethod
     def load(path: str | os.PathLike) -> "Recipe":
@@ -66,13 +74,14 @@ class Recipe:
         """The recipe that a YAML text describes; raises SettingError as `load` does."""
         plain = parse(text)
         transforms = [_transform(number, entry) for number, entry in enumerate(plain["transforms"], 1)]
-        return Recipe(transforms, plain["export"].get("quantization"))
+        return Recipe(transforms, plain["export"].get("quantization"), plain["export"].get("pack"))
 
     def to_yaml(self) -> str:
         """The recipe as YAML: the settings that differ from their defaults."""
         plain: dict[str, Any] = {"transforms": [{t.name: _plain(t.settings())} for t in self.transforms]}
-        if self.quantization:
-            plain["export"] = {"quantization": self.quantization}
+        export = {"quantization": self.quantization, "pack": self.pack}
+        if any(export.values()):
+            plain["export"] = {key: value for key, value in export.items() if value}
         return yaml.safe_dump(plain, sort_keys=False, default_flow_style=None, width=110)
 
     def save(self, path: str | os.PathLike) -> None:
@@ -100,8 +109,8 @@ def parse(text: str) -> dict[str, Any]:
     transforms, export = plain["transforms"] or [], plain.get("export") or {}
     if not isinstance(transforms, list):
         raise SettingError(f"transforms must be a list. Received: {type(transforms).__name__}. {form}")
-    if not isinstance(export, dict) or not set(export) <= {"quantization"}:
-        raise SettingError(f"export has the one key quantization. Received: {export!r}. {form}")
+    if not isinstance(export, dict) or not set(export) <= {"quantization", "pack"}:
+        raise SettingError(f"export has the keys quantization and pack. Received: {export!r}. {form}")
     return {"transforms": transforms, "export": export}
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from paredown.blocks import costs, formulas
+from paredown.blocks.additive import AdditiveConv2D, AdditiveDense
 from paredown.blocks.convolutions import convolution, one_dimensional, separable
 from paredown.blocks.costs import Cost
 from paredown.blocks.inception import inception_v1, inception_v2, inception_v3
@@ -48,6 +49,8 @@ BLOCKS: dict[str, Block] = {
 
 __all__ = [
     "BLOCKS",
+    "AdditiveConv2D",
+    "AdditiveDense",
     "Block",
     "Cost",
     "basic",

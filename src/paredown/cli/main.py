@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from paredown.cli import bench, compress, demo, experiment, profile, report, setup
+from paredown.cli import bench, compress, demo, experiment, export, pack, profile, report, setup
 from paredown.errors import ParedownError
 
 USER_ERROR, UNEXPECTED, INTERRUPTED = 2, 1, 130
@@ -27,8 +27,11 @@ app = typer.Typer(
 app.command()(demo.demo)
 app.command()(profile.profile)
 app.command()(compress.compress)
+app.command()(export.export)
 app.command()(bench.bench)
 app.command()(report.report)
+app.command()(pack.pack)
+app.command()(pack.unpack)
 app.command()(setup.setup)
 app.command()(experiment.experiment)
 

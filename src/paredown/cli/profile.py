@@ -105,6 +105,11 @@ def _print(found: Any, name: str) -> None:
         f"{formats.size(found.weight_bytes)} of weights, {formats.size(found.activation_bytes)} of activations, "
         f"{formats.size(found.peak_activation_bytes)} of them at once."
     )
+    if found.additions:
+        out.print(
+            f"In place of MACs: {formats.count(found.additions)} additions and {formats.count(found.sign_changes)} "
+            "sign changes of additive layers. LiteRT has no operation for them and multiplies twice."
+        )
     for layer in found.layers:
         if layer.note:
             out.print(f"{layer.name}: {layer.note}")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from paredown.network import Network
-from paredown.tflite import Graph
+from paredown.tflite import Graph, graphs
 
 
 def layers_of(graph: Graph, network: Network, whole: bool = True) -> list[str | None]:
@@ -20,6 +20,15 @@ def layers_of(graph: Graph, network: Network, whole: bool = True) -> list[str | 
     last = _last_layers(network, graph) if whole else {}
     known = [layer_of(o.names, layers) or last.get(o.writes[0] if o.writes else -1) for o in graph.operations]
     return _by_kernel([o.kernel and o.kernel.shape for o in graph.operations], known, network)
+
+
+def layers_of_tensors(content: bytes, network: Network) -> dict[str, str]:
+    """Name of a constant, or of what an operation gives, in a file's first graph -> the layer that it comes from."""
+    graph = graphs(content)[0]
+    found: dict[str, str] = {}
+    for operation, layer in zip(graph.operations, layers_of(graph, network), strict=True):
+        found |= {name: layer for name in operation.names if layer is not None and name not in found}
+    return found
 
 
 def _last_layers(network: Network, graph: Graph) -> dict[int, str]:

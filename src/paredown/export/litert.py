@@ -10,12 +10,14 @@ from paredown.checks import Check
 from paredown.errors import OutputError, SettingError
 from paredown.export import parity, samples
 from paredown.export.convert import convert
+from paredown.export.layer_names import layers_of_tensors
 from paredown.export.quantization import quantize, require
 from paredown.files import replacing
 from paredown.measure.size import deflated_bytes
 from paredown.model_file import check_model
 from paredown.network import Network
 from paredown.number_formats import Plan
+from paredown.packed import Packing, check_form, packed_content
 from paredown.profiling import Shapes
 from paredown.progress import task
 from paredown.transform import Skip
@@ -31,7 +33,8 @@ class Export:
         size_bytes: Of the file.
         zipped_bytes: Of the file after deflate at level 9.
         checks: The equality with the Keras network, with its figure.
-        skips: Layers that stayed in another format than the one asked for, with the reason.
+        skips: Layers that stayed in another format than the one asked for, or unpacked, with the reason.
+        packing: What packing did; None where it was not asked for.
     """
 
     path: Path
@@ -40,6 +43,7 @@ class Export:
     zipped_bytes: int
     checks: tuple[Check, ...]
     skips: tuple[Skip, ...]
+    packing: Packing | None = None
 
     def to_dict(self) -> dict:
         """Plain data, as in run.json."""
@@ -47,11 +51,17 @@ class Export:
             "quantization": self.quantization,
             "checks": [check.to_dict() for check in self.checks],
             "skips": [dataclasses.asdict(skip) for skip in self.skips],
+            **({} if self.packing is None else {"packing": self.packing.to_dict()}),
         }
 
 
 def export_litert(
-    model: Any, path: str | os.PathLike, quantization: Any = None, data: Any = None, sparse: bool = False
+    model: Any,
+    path: str | os.PathLike,
+    quantization: Any = None,
+    data: Any = None,
+    sparse: bool = False,
+    pack: str | None = None,
 ) -> Export:
     """Writes a Keras network as a .tflite file of batch 1 and checks it against the network.
 
@@ -70,18 +80,22 @@ def export_litert(
         sparse: Store kernels of which about a third or more is zero (see `PruneWeights`) without their zeros: a
             smaller file, float32 only. LiteRT writes the zeros back when it loads the file, save where it has a
             kernel for the pattern; that kernel can be slower than the dense one, so measure it.
+        pack: Store kernels of few different values (see `ShareWeights`) as indices and codebooks, float32 only: "ship"
+            (the smallest file), "run" (full speed) or "auto" (the better of both, measured here), as `pack_litert`
+            explains. Kernels that cannot be packed are in `skips`.
     Returns:
         Export. A check of a quantized file that does not pass is in `checks`, not raised: its formats promise
         nearness, not equality.
     Raises:
-        SettingError: If `quantization` is unknown, needs data that are missing, or is asked for with `sparse`.
+        SettingError: If `quantization` is unknown, needs data that are missing, or is asked for with `sparse` or
+            `pack`; if `pack` is unknown.
         ModelError: If the network cannot be read or converted, or its weights hold NaN.
         DataError: If the calibration inputs do not fit the network.
         OutputError: If `path` cannot be written.
         CheckError: If the float32 file does not equal the network, or a file gives NaN.
     """
     plan = require(quantization, data)
-    _only_float(sparse, plan)
+    _only_float(sparse, pack, plan)
     path = _writable(Path(path))
     network = Network(model)
     check_model(model)
@@ -95,11 +109,15 @@ def export_litert(
             # The float file first: what is wrong there is not the quantization's doing.
             parity.check(content, Plan(), inputs, reference)
             content, skips = quantize(content, plan, network, data)
-        checked = parity.check(content, plan, inputs, reference)
+        checked = (parity.check(content, plan, inputs, reference),)
+        packing = None
+        if pack is not None:
+            content, packing = packed_content(content, pack, layers=layers_of_tensors(content, network), columns=inputs)
+            checked, skips = (*checked, *packing.checks), (*skips, *packing.skips)
         with replacing(path) as aside:
             aside.write_bytes(content)
         advance(1)
-    return Export(path, quantization, len(content), deflated_bytes(content), (checked,), skips)
+    return Export(path, quantization, len(content), deflated_bytes(content), checked, skips, packing)
 
 
 def float_content(model: Any, input_shape: tuple[int, ...] | None = None) -> bytes:
@@ -117,11 +135,16 @@ def float_content(model: Any, input_shape: tuple[int, ...] | None = None) -> byt
     return convert(network, [shapes.of(tensor)[1:] for tensor in network.inputs])
 
 
-def _only_float(sparse: bool, plan: Plan) -> None:
+def _only_float(sparse: bool, pack: Any, plan: Plan) -> None:
     if sparse and plan.formats:
         raise SettingError(
             "sparse storage is for float32: quantized files with it do not load, or silently compute wrong numbers. "
             f"Received: sparse=True with quantization={str(plan)!r}. Leave one of them out."
+        )
+    if pack is not None and check_form(pack) and plan.formats:
+        raise SettingError(
+            "pack is for float32 files, whose kernels it stores in fewer bits itself. "
+            f"Received: pack={pack!r} with quantization={str(plan)!r}. Leave one of them out."
         )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from paredown.checks import Check, largest_difference
+from paredown.checks import Check, largest_difference, root_mean_square_difference
 from paredown.errors import CheckError, ModelError
 from paredown.measure.litert_runner import LiteRTRunner
 from paredown.network import Network
@@ -77,21 +77,3 @@ def check(content: bytes, plan: Plan, columns: Sequence[Any], reference: Sequenc
             f"Received: {result.value:.3g} (float32). A layer converts wrongly; nothing was written."
         )
     return result
-
-
-def root_mean_square_difference(reference: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> float:
-    """The worst output's root mean square difference over its own root mean square.
-
-    Args:
-        reference, other: Arrays, pairwise of one shape.
-    Returns:
-        Unitless; an output that is all zero is held against 1.
-    """
-    worst = 0.0
-    for a, b in zip(reference, other, strict=True):
-        a, b = np.asarray(a, "float64"), np.asarray(b, "float64")
-        if a.shape != b.shape:
-            return float("inf")
-        size = np.sqrt(np.mean(np.square(a))) or 1.0
-        worst = max(worst, float(np.sqrt(np.mean(np.square(a - b))) / size))
-    return worst

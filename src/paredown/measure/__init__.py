@@ -1,8 +1,9 @@
-"""What a .tflite file is worth: its size, its accuracy and its latency, measured in LiteRT."""
+"""What a .tflite file is worth: its size, its memory, its accuracy and its latency, measured in LiteRT."""
 
 from paredown.measure.accuracy import Score, score_keras, score_litert
 from paredown.measure.latency import CLEARLY_SLOWER, Latency, LatencyReport, measure_latency
 from paredown.measure.litert_runner import LiteRTRunner
+from paredown.measure.memory import running_bytes
 from paredown.measure.size import size_bytes, zipped_bytes
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "LiteRTRunner",
     "Score",
     "measure_latency",
+    "running_bytes",
     "score_keras",
     "score_litert",
     "size_bytes",

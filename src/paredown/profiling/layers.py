@@ -37,6 +37,7 @@ class LayerProfile:
         channels: Output channels of a layer with weights; None for other layers.
         removable: How many of them `PruneChannels` can remove, but for the one that stays; None for other layers.
         why: Why the others stay, "" where none does.
+        additions, sign_changes: What is done in place of multiply-adds, which no MAC counts (`AdditiveDense`).
     """
 
     name: str
@@ -51,6 +52,8 @@ class LayerProfile:
     channels: int | None = None
     removable: int | None = None
     why: str = ""
+    additions: int = 0
+    sign_changes: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,15 @@ class Profile:
         return sum(layer.params for layer in self.layers)
 
     @property
+    def additions(self) -> int:
+        """Additions in place of multiply-adds."""
+        return sum(layer.additions for layer in self.layers)
+
+    @property
+    def sign_changes(self) -> int:
+        return sum(layer.sign_changes for layer in self.layers)
+
+    @property
     def weight_bytes(self) -> int:
         return sum(layer.weight_bytes for layer in self.layers)
 
@@ -93,6 +105,7 @@ class Profile:
     def to_dict(self) -> dict[str, Any]:
         """Plain data: totals and one entry per layer."""
         totals = ("macs", "params", "weight_bytes", "activation_bytes", "peak_activation_bytes", "unknown")
+        totals += ("additions", "sign_changes")
         return {
             "name": self.name,
             **{key: getattr(self, key) for key in totals},
@@ -176,6 +189,7 @@ def _layer(path: str, calls: list[Call], shapes: Shapes) -> LayerProfile:
     if None not in terms:
         # Every channel counts: the number of channels is the kernel's own.
         macs, note = sum(_macs(call, shapes) for call in calls), ""
+    additions, sign_changes = _instead(calls, shapes)
     return LayerProfile(
         path,
         type(operation).__name__,
@@ -186,7 +200,16 @@ def _layer(path: str, calls: list[Call], shapes: Shapes) -> LayerProfile:
         written,
         None if macs is None else macs / max(1, moved),
         note,
+        additions=additions,
+        sign_changes=sign_changes,
     )
+
+
+def _instead(calls: list[Call], shapes: Shapes) -> tuple[int, int]:
+    """Additions and sign changes in the place of multiply-adds, over all calls."""
+    rule = rule_for(calls[0].operation)
+    counts = [rule.sums(call, shapes.of) for call in calls] if rule and rule.sums else []
+    return sum(additions for additions, _ in counts), sum(signs for _, signs in counts)
 
 
 def _macs(call: Call, shapes: Shapes) -> int:

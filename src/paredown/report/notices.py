@@ -33,11 +33,12 @@ def _failed_checks(record: dict) -> list[Notice]:
 
 
 def _undone(record: dict) -> list[Notice]:
-    """Steps and quantization that were taken back, since they made the network slower."""
+    """Steps, quantization and packing that were taken back, since they made the network slower."""
     steps = [(f"{step['index']} {step['name']}", step["undone"]) for step in record["steps"] if step.get("undone")]
     quantized = record["export"].get("undone")
     if quantized:
-        steps.append((f"Quantization ({quantized['quantization']})", quantized))
+        pack, format_ = quantized.get("pack"), quantized["quantization"]
+        steps.append((f"Packing ({pack})" if pack else f"Quantization ({format_})", quantized))
     return [
         Notice(
             f"{label} was undone: it made the network {formats.factor(1 / slower['speedup'])} slower",

@@ -1,5 +1,6 @@
 """What a .tflite file holds: its operations, read, described and written one by one."""
 
+from paredown.tflite.buffers import find_buffers
 from paredown.tflite.operation import DEPTHWISE, LOOPS, Operation, Tensor
 from paredown.tflite.plain import convolution, dense
 from paredown.tflite.read import Graph, graphs, operations
@@ -13,6 +14,7 @@ __all__ = [
     "Tensor",
     "convolution",
     "dense",
+    "find_buffers",
     "graphs",
     "operations",
     "single",

@@ -21,8 +21,8 @@ KERNEL_OUT_FIRST = ("CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 DEPTHWISE, VOLUMES = "DEPTHWISE_CONV_2D", "CONV_3D"
 #: Operations without a kernel whose one constant is the shape of what they give.
 _TOLD_SHAPE = ("RESHAPE", "BROADCAST_TO")
-#: Operations that run other graphs of the file: they cannot stand alone.
-LOOPS = ("WHILE", "IF", "CALL_ONCE", "CALL")
+#: Operations that run other graphs of the file, or read what those have made: they cannot stand alone.
+LOOPS = ("WHILE", "IF", "CALL", "READ_VARIABLE")
 BITS = {"FLOAT32": 32, "INT32": 32, "FLOAT16": 16, "INT16": 16, "INT8": 8, "UINT8": 8, "BOOL": 8, "INT64": 64}
 BITS |= {"INT4": 4, "INT2": 2}
 DTYPES = {"INT32": np.int32, "INT64": np.int64, "BOOL": np.bool_, "FLOAT32": np.float32, "FLOAT16": np.float16}

@@ -8,14 +8,16 @@ import numpy as np
 
 from paredown.tflite.operation import DTYPES, Operation, Tensor
 
+_ONCE = ("CALL_ONCE", "VAR_HANDLE")
+
 
 @dataclass(frozen=True)
 class Graph:
     """One graph of a file; the first is the network, the others are what its loops run.
 
     Args:
-        operations: In order of execution. A DEQUANTIZE of a constant belongs to what reads it: LiteRT runs it once,
-            while it prepares.
+        operations: In order of execution, without what LiteRT runs once, before the first inference: a DEQUANTIZE of
+            a constant, which belongs to what reads it, CALL_ONCE, and what names the variables that it fills.
         outputs: Numbers of the tensors that it gives.
     """
 
@@ -52,7 +54,7 @@ class _Reader:
         }
         for operator in self.graph.operators:
             outputs = [int(i) for i in operator.outputs]
-            if outputs and outputs[0] in unpacked:
+            if self.kind(operator) in _ONCE or (outputs and outputs[0] in unpacked):
                 continue
             inputs = [int(i) for i in operator.inputs]
             sources = [unpacked.get(i, i) for i in inputs]

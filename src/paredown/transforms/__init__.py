@@ -7,7 +7,10 @@ from paredown.transforms.prune_channels import PruneChannels
 from paredown.transforms.prune_cycle import PruneCycle
 from paredown.transforms.prune_gradually import PruneGradually
 from paredown.transforms.prune_weights import PruneWeights
+from paredown.transforms.quantize_aware import QuantizeAware
 from paredown.transforms.reestimate_batch_norm import ReestimateBatchNorm
+from paredown.transforms.share_weights import ShareWeights
+from paredown.transforms.substitute_additive import SubstituteAdditive
 from paredown.transforms.substitute_conv import SubstituteConv
 
 TRANSFORMS: dict[str, type[Transform]] = {
@@ -16,11 +19,14 @@ TRANSFORMS: dict[str, type[Transform]] = {
         PruneChannels,
         Factorize,
         SubstituteConv,
+        SubstituteAdditive,
         PruneWeights,
+        ShareWeights,
         PruneCycle,
         PruneGradually,
         ReestimateBatchNorm,
         FineTune,
+        QuantizeAware,
     )
 }
 
@@ -32,6 +38,9 @@ __all__ = [
     "PruneCycle",
     "PruneGradually",
     "PruneWeights",
+    "QuantizeAware",
     "ReestimateBatchNorm",
+    "ShareWeights",
+    "SubstituteAdditive",
     "SubstituteConv",
 ]

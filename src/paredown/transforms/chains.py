@@ -42,9 +42,13 @@ def with_chains(model: Any, network: Network, places: Places, carry: Carry) -> A
 def equal_to_rounding(name: str, reference: Any, model: Any, inputs: Sequence[Any]) -> Check:
     """Whether two networks give the same, to what rounding allows: in half precision what lies between two layers of a
     chain is rounded to 3 to 4 digits."""
-    half = any(getattr(call.operation, "compute_dtype", None) in _HALF for call in Network(model).all_calls())
     difference = largest_difference(*(masked_outputs(Network(m), {}, inputs) for m in (reference, model)))
-    return Check(name, difference, 2e-2 if half else 1e-4)
+    return Check(name, difference, 2e-2 if in_half(Network(model)) else 1e-4)
+
+
+def in_half(network: Network) -> bool:
+    """Whether anything is computed in half precision."""
+    return any(getattr(call.operation, "compute_dtype", None) in _HALF for call in network.all_calls())
 
 
 def names_of(network: Network) -> set[str]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,11 +17,12 @@ from paredown.rebuild import rebuild
 from paredown.transform import Transform, TransformResult, is_number
 from paredown.transforms.batches import AUGMENT, OrderedBatches, ShuffledBatches
 from paredown.transforms.features import AUTO, Features
+from paredown.transforms.keep_shared import sharing_kept, summing
 from paredown.transforms.keep_zeros import zeros_kept
 from paredown.transforms.matching import Matching
 from paredown.transforms.objective import Objective, choose, class_like, loss_name, plain_optimizer
 from paredown.transforms.penalties import PENALTIES
-from paredown.transforms.twin import for_training
+from paredown.transforms.twin import Twin, for_training
 from paredown.transforms.watch import Epochs, FiniteLoss, Progress
 
 SCHEDULES = ("constant", "cosine")
@@ -71,6 +72,10 @@ class FineTune(Transform):
             inference. For short fine-tuning of refitted networks (`PruneChannels(reconstruct=True)`): their statistics
             fit their weights, and a batch's own would shift every layer at the first step.
         keep_zeros: Weights of kernels that are exactly zero, as `PruneWeights` leaves them, stay zero.
+        keep_shared: Weights of a kernel that are exactly equal, as `ShareWeights` leaves them, stay equal: each value
+            is trained as one parameter, its gradient the sum over the weights that share it. With SGD that calls for a
+            smaller learning rate, the more the more weights share a value. Kernels whose values lie on an int8 grid, as
+            `ShareWeights(grid="int8")` leaves them, are rounded to one again after training.
     Source:
         Hinton et al. 2015, arXiv:1503.02531, section 2 (`teacher_weight`, `temperature`);
         Romero et al. 2015, arXiv:1412.6550, section 2.2 (`features`: hints, without a regressor since shapes are equal,
@@ -96,6 +101,7 @@ class FineTune(Transform):
     strength: float = 0.0
     steps_per_execution: int = 1
     keep_zeros: bool = False
+    keep_shared: bool = False
     frozen_statistics: bool = False
     features: str | tuple[str, ...] = ()
     feature_weight: float = 0.0
@@ -109,7 +115,7 @@ class FineTune(Transform):
         self._require("learning_rate", rate is None or (is_number(rate) and 0 < rate < np.inf), "above 0", "e.g. 0.001")
         self._require("holdout", is_number(self.holdout) and 0 < self.holdout < 1, "in (0, 1)", "e.g. 0.1")
         self._require("teacher_weight", is_number(self.teacher_weight) and 0 <= self.teacher_weight < 1, "in [0, 1)")
-        for name in ("keep_zeros", "frozen_statistics"):
+        for name in ("keep_zeros", "keep_shared", "frozen_statistics"):
             self._require(name, isinstance(getattr(self, name), bool), "true or false")
         hot = is_number(self.temperature) and 0 < self.temperature < np.inf
         self._require("temperature", hot, "above 0", "e.g. 4")
@@ -134,6 +140,10 @@ class FineTune(Transform):
         self._require("feature_weight", fits, "above 0 with features and 0 without any", "e.g. 1 with features")
 
     def apply(self, model: Any, data: Any, seed: int, teacher: Any) -> TransformResult:
+        return self.train(model, data, seed, teacher, self._twin)
+
+    def train(self, model: Any, data: Any, seed: int, teacher: Any, twin: Callable[[Any], Twin]) -> TransformResult:
+        """As `apply`; `twin(copy)` gives what is trained in place of the copy that will be the result."""
         if data is None or data.train is None:
             raise DataError(
                 "FineTune learns from data.train. Received: no training data. Give some; inputs without labels are "
@@ -148,12 +158,15 @@ class FineTune(Transform):
                     f"FineTune needs a trainable weight. Received: {model.name!r}, whose layers are all frozen or have "
                     "none. Set layer.trainable = True where it should learn."
                 )
-            return TransformResult(tuned, log=self._train(tuned, data.train, seed, teacher))
+            return TransformResult(tuned, log=self._train(tuned, data.train, seed, teacher, twin(tuned)))
 
-    def _train(self, tuned: Any, train: Split, seed: int, teacher: Any) -> dict[str, Any]:
+    def _twin(self, tuned: Any) -> Twin:
+        return for_training(tuned, self.regularization, self.strength, self.frozen_statistics)
+
+    def _train(self, tuned: Any, train: Split, seed: int, teacher: Any, twin: Twin) -> dict[str, Any]:
         """Trains in place through a second model, so that `tuned` keeps its own compilation."""
         objective = choose(tuned, train, self.optimizer, self.loss)
-        body, bring_back = for_training(tuned, self.regularization, self.strength, self.frozen_statistics)
+        body = twin.model
         features = Features(Network(body), Network(teacher), self.features) if self.features else None
         trainer = self._trainer(body, train, teacher, features)
         train, held_out = (train, None) if self.patience is None else self._hold_out(train, seed)
@@ -161,10 +174,16 @@ class FineTune(Transform):
         batches = ShuffledBatches(train, self.batch_size, self.steps_per_epoch, seed, self.augment, pack)
         rate = self._set_rate(objective, self.epochs * len(batches))
         at_once = 1 if keras.backend.backend() == "torch" else self.steps_per_execution
-        trainer.compile(**objective.compile, steps_per_execution=at_once)
-        with zeros_kept(tuned, body) if self.keep_zeros else contextlib.nullcontext():
-            history = self._fit(trainer, batches, held_out and OrderedBatches(held_out, self.batch_size, pack), rate)
-        bring_back()
+        held_out_batches = held_out and OrderedBatches(held_out, self.batch_size, pack)
+        with contextlib.ExitStack() as kept:
+            if self.keep_shared:
+                members = kept.enter_context(sharing_kept(tuned, body))
+                objective.compile["optimizer"] = summing(objective.compile["optimizer"], members)
+            if self.keep_zeros:
+                kept.enter_context(zeros_kept(tuned, body))
+            trainer.compile(**objective.compile, steps_per_execution=at_once)
+            history = self._fit(trainer, batches, held_out_batches, rate, twin.callbacks)
+        twin.bring_back()
         losses = history.get("val_loss")
         return {
             "target": "original outputs" if train.y is None else "labels",
@@ -217,9 +236,11 @@ class FineTune(Transform):
             _remade(objective, rate)
         return float(rate)
 
-    def _fit(self, trainer: Any, batches: Any, held_out: Any, rate: float) -> dict[str, list[float]]:
+    def _fit(
+        self, trainer: Any, batches: Any, held_out: Any, rate: float, more: Sequence[Any]
+    ) -> dict[str, list[float]]:
         progress = Progress("Fine-tune", self.epochs, len(batches))
-        callbacks: list[Any] = [Epochs(batches), FiniteLoss(rate), progress]
+        callbacks: list[Any] = [Epochs(batches), FiniteLoss(rate), progress, *more]
         if self.patience is not None:
             callbacks.append(
                 keras.callbacks.EarlyStopping("val_loss", patience=self.patience, mode="min", restore_best_weights=True)

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import keras
 import numpy as np
 
 from paredown.checks import Check
 from paredown.errors import DataError, SettingError
-from paredown.network import Call, Network
-from paredown.rebuild import copy_weights, rebuild
+from paredown.network import Network
+from paredown.rebuild import rebuild
 from paredown.sparse import KINDS, METHODS, Kernel, Pattern, count_to_zero, hessians, kernels, zeros
 from paredown.transform import Change, Skip, Transform, TransformResult, is_number
+from paredown.transforms.kernel_values import carrying, changed_elsewhere
 from paredown.transforms.weight_scores import Scored, scored
 
 
@@ -84,7 +84,7 @@ class PruneWeights(Transform):
             values.setdefault(kernel.path, {})[kernel.weight] = kernel.join(matrices)
             if each.hessian is not None:
                 errors[kernel.key] = {"masked": each.error(each.masked(gone)), "result": each.error(matrices)}
-        new = rebuild(model, carry=_carrying(values))
+        new = rebuild(model, carry=carrying(values))
         changes, untouched = _told(treated, values)
         log = {"output_error": errors} if errors else {}
         return TransformResult(new, changes, (*skips, *untouched), log=log)
@@ -100,7 +100,7 @@ class PruneWeights(Transform):
         after = [kernel.value(layers[kernel.path]) for kernel in treated]
         checks = [
             Check("zeros lie in the pattern", self._broken(treated, after), 0.0),
-            Check("all other weights are as they were", _changed_elsewhere(Network(model), layers, treated), 0.0),
+            Check("all other weights are as they were", changed_elsewhere(Network(model), layers, treated), 0.0),
         ]
         if not METHODS[self.method].refits:
             moved = sum(
@@ -175,16 +175,6 @@ def _values(treated: list[Kernel]) -> list[np.ndarray]:
     return [kernel.value() for kernel in treated]
 
 
-def _carrying(values: dict[str, dict[str, np.ndarray]]) -> Any:
-    def carry(call: Call, new: Any) -> None:
-        copy_weights(call, new)
-        for weight in new.weights:
-            if weight.name in values.get(call.path, {}):
-                weight.assign(values[call.path][weight.name])
-
-    return carry
-
-
 def _told(treated: list[Kernel], values: dict[str, dict[str, np.ndarray]]) -> tuple[tuple[Change, ...], list[Skip]]:
     """One change per layer that has more zeros than before, one skip per layer that has not."""
     before: dict[str, int] = {}
@@ -196,14 +186,3 @@ def _told(treated: list[Kernel], values: dict[str, dict[str, np.ndarray]]) -> tu
     changes = tuple(Change(p, "zero weights", n, after[p]) for p, n in before.items() if after[p] != n)
     skips = [Skip(p, f"the budget asks for no zeros beyond its {n}") for p, n in before.items() if after[p] == n]
     return changes, skips
-
-
-def _changed_elsewhere(network: Network, layers: dict[str, Any], treated: list[Kernel]) -> float:
-    """How many numbers differ in variables that are no treated kernels."""
-    names = {(kernel.path, kernel.weight) for kernel in treated}
-    differ = 0
-    for path, layer in {call.path: call.operation for call in network.all_calls() if call.is_layer}.items():
-        for old, new in zip(layer.weights, layers[path].weights, strict=True):
-            if (path, old.name) not in names:
-                differ += int((keras.ops.convert_to_numpy(old) != keras.ops.convert_to_numpy(new)).sum())
-    return float(differ)

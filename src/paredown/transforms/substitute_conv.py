@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from paredown.checks import Check
-from paredown.errors import DataError, SettingError
+from paredown.errors import DataError
 from paredown.network import Call, Network
 from paredown.profiling import Shapes
 from paredown.reconstruct import in_memory
@@ -16,6 +16,7 @@ from paredown.structures import STRUCTURES, Seat
 from paredown.transform import Change, Skip, Transform, TransformResult, is_number, is_whole
 from paredown.transforms.chains import equal_to_rounding
 from paredown.transforms.layer_training import Course
+from paredown.transforms.named import check_names, names
 from paredown.transforms.substituting import Substituting
 
 
@@ -75,8 +76,7 @@ class SubstituteConv(Transform):
 
     def __post_init__(self):
         for name in ("layers", "exclude"):
-            value = getattr(self, name)
-            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
+            object.__setattr__(self, name, names(getattr(self, name)))
         self._require("structure", self.structure in STRUCTURES, f"one of {', '.join(STRUCTURES)}")
         self._require("width", self.width is None or is_whole(self.width, 1), "a whole number of at least 1")
         share = self.layer_macs
@@ -99,7 +99,7 @@ class SubstituteConv(Transform):
 
     def apply(self, model: Any, data: Any, seed: int, teacher: Any) -> TransformResult:
         network = Network(model)
-        self._check_names(network)
+        check_names(self, network)
         if self.relu and data is None:
             raise DataError(
                 "relu=True needs data to place the biases and to train on: no ReLU stood there before. Received: none "
@@ -161,16 +161,6 @@ class SubstituteConv(Transform):
     def _change(self, seat: Seat, width: int) -> Change:
         what = f"substituted ({self.structure}, width {width}{', ReLU' if self.relu else ''}), MACs"
         return Change(seat.path, what, seat.macs_now, seat.macs(width))
-
-    def _check_names(self, network: Network) -> None:
-        known = [call.path for call in network.all_calls() if call.is_layer]
-        for name in ("layers", "exclude"):
-            unknown = sorted(set(getattr(self, name)) - set(known))
-            if unknown:
-                raise SettingError(
-                    f"{name} must name layers of the network. Received: {unknown} (SubstituteConv). "
-                    f"The network has: {', '.join(known[:8])}, …"
-                )
 
 
 def _convolutions(network: Network, named: Collection[str]) -> dict[str, list[Call]]:

@@ -7,12 +7,13 @@ gradients, and does not reach the faulty kernel.
 """
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import keras
 
 from paredown.network import Call, Network
-from paredown.rebuild import copied, rebuild
+from paredown.rebuild import Arguments, copy_weights, from_config, rebuild
 from paredown.transforms.penalties import penalize_activations, penalize_weights
 
 
@@ -32,48 +33,92 @@ class FrozenBatchNormalization(keras.layers.BatchNormalization):
         return super().call(inputs, training=False, mask=mask)
 
 
+@dataclass(frozen=True)
+class Twin:
+    """What is trained in the place of a network.
+
+    Args:
+        model: The network that is trained.
+        bring_back: Copies what it learned into the network that it stands for.
+        callbacks: What `fit` tells how far it has come.
+    """
+
+    model: Any
+    bring_back: Callable[[], None]
+    callbacks: tuple[Any, ...] = ()
+
+
+class Rounding(Protocol):
+    """What makes a twin compute as a quantized file will; see `rounding.Rounding`."""
+
+    def kind(self, call: Call, kind: type) -> type: ...
+    def put(self, call: Call, layer: Any) -> Any: ...
+    def arguments(self, call: Call, args: tuple, kwargs: dict) -> tuple[tuple, dict]: ...
+
+
 def for_training(
-    model: Any, penalty: str | None = None, strength: float = 0.0, frozen_statistics: bool = False
-) -> tuple[Any, Callable[[], None]]:
+    model: Any,
+    penalty: str | None = None,
+    strength: float = 0.0,
+    frozen_statistics: bool = False,
+    rounding: Rounding | None = None,
+) -> Twin:
     """A network to train in the place of `model`, and what brings its weights back into `model`.
 
     Args:
         penalty, strength: What the twin adds to its loss, see `penalties`.
         frozen_statistics: Whether its BatchNormalization keeps its statistics.
+        rounding: What of it is rounded, if anything.
     Returns:
-        (`model` itself, nothing to do) where the fault cannot be met and nothing else is asked for; else a twin
-        without strided 1x1 convolutions and a function that copies all of its variables to `model`.
+        Twin: `model` itself where the fault cannot be met and nothing else is asked for; else one without strided 1x1
+        convolutions.
     """
     calls = list(Network(model).all_calls())
-    fault = keras.backend.backend() == "tensorflow"
-    if penalty is None and not frozen_statistics and not (fault and any(_strided(call.operation) for call in calls)):
-        return model, lambda: None
+    asked = penalty is not None or frozen_statistics or rounding is not None
+    if not asked and not any(_faulty(call.operation) for call in calls):
+        return Twin(model, lambda: None)
     made: dict[str, Any] = {}
 
     def remake(call: Call) -> Any:
-        layer, config = call.operation, call.operation.get_config()
-        if fault and _strided(layer):
-            made[call.path] = SlicedConv2D.from_config(config)
-        elif frozen_statistics and type(layer) is keras.layers.BatchNormalization:
-            made[call.path] = FrozenBatchNormalization.from_config(config)
-        else:
-            made[call.path] = copied(call)
-        return made[call.path]
+        kind = _kind(call.operation, frozen_statistics)
+        kind = rounding.kind(call, kind) if rounding else kind
+        made[call.path] = from_config(call.operation, call.operation.get_config(), kind)
+        return rounding.put(call, made[call.path]) if rounding else made[call.path]
 
     def bring_back() -> None:
         for call in calls:
             if call.is_layer:
-                for before, after in zip(call.operation.variables, made[call.path].variables, strict=True):
+                own = call.operation.variables
+                # What rounding adds to a layer comes behind its own variables.
+                for before, after in zip(own, made[call.path].variables[: len(own)], strict=True):
                     before.assign(after)
 
-    twin = rebuild(model, remake, arguments=penalize_activations(model, penalty, strength), opened=lambda call: True)
+    def carry(call: Call, new: Any) -> None:
+        copy_weights(call, made[call.path])
+
+    arguments = _one_after_another(penalize_activations(model, penalty, strength), rounding)
+    twin = rebuild(model, remake, carry, arguments=arguments, opened=lambda call: True)
     penalize_weights([layer for layer in made.values() if hasattr(layer, "trainable_variables")], penalty, strength)
-    return twin, bring_back
+    return Twin(twin, bring_back)
 
 
-def _strided(layer: Any) -> bool:
+def _kind(layer: Any, frozen_statistics: bool) -> type:
+    if _faulty(layer):
+        return SlicedConv2D
+    frozen = frozen_statistics and type(layer) is keras.layers.BatchNormalization
+    return FrozenBatchNormalization if frozen else type(layer)
+
+
+def _one_after_another(first: Arguments, rounding: Rounding | None) -> Arguments:
+    if rounding is None:
+        return first
+    return lambda call, args, kwargs: first(call, *rounding.arguments(call, args, kwargs))
+
+
+def _faulty(layer: Any) -> bool:
     return (
-        type(layer) is keras.layers.Conv2D
+        keras.backend.backend() == "tensorflow"
+        and type(layer) is keras.layers.Conv2D
         and layer.kernel_size == (1, 1)
         and layer.strides != (1, 1)
         and layer.data_format == "channels_last"
