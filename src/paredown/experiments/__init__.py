@@ -20,6 +20,9 @@ MODULES: dict[str, str] = {
     "svd": "svd",
     "model-costs": "model_costs",
     "realized-speed-up": "realized_speed_up",
+    "ef-operator": "ef_operator",
+    "weight-sharing": "weight_sharing",
+    "deep-compression": "deep_compression",
 }
 
 

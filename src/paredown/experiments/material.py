@@ -39,7 +39,7 @@ def data(name: str) -> Data:
 
 
 def network(name: str) -> Path:
-    """The `.keras` file of a trained network by name.
+    """The file of a trained network by name: a `.keras` file unless the name ends otherwise.
 
     Raises:
         DataError: If it is not there.
@@ -75,7 +75,7 @@ _HOW = f"give its folder with --material DIR or {VARIABLE}."
 
 
 def _network_path(name: str) -> Path:
-    return folder() / "data" / "models" / f"{name}.keras"
+    return folder() / "data" / "models" / (name if Path(name).suffix else f"{name}.keras")
 
 
 def _function(name: str) -> str:
