@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from paredown.checks import Check
-from paredown.errors import DataError, SettingError
+from paredown.errors import DataError
 from paredown.network import Network
 from paredown.rebuild import rebuild
-from paredown.sparse import KINDS, METHODS, Kernel, Pattern, count_to_zero, hessians, kernels, zeros
+from paredown.sparse import KINDS, METHODS, Kernel, Pattern, count_to_zero, hessians, zeros
 from paredown.transform import Change, Skip, Transform, TransformResult, is_number
-from paredown.transforms.kernel_values import carrying, changed_elsewhere
+from paredown.transforms.kernel_values import carrying, changed_elsewhere, chosen_kernels
 from paredown.transforms.weight_scores import Scored, scored
 
 
@@ -114,25 +114,10 @@ class PruneWeights(Transform):
         return Pattern.parse(self.pattern)
 
     def _treated(self, network: Network) -> tuple[list[Kernel], list[Skip]]:
-        found, skipped = kernels(network)
-        paths = {kernel.path for kernel in found}
-        unknown = sorted(set(self.exclude) - paths)
-        if unknown:
-            raise SettingError(
-                f"exclude must name layers with kernels. Received: {unknown} (PruneWeights). "
-                f"The network has: {', '.join(sorted(paths)[:8])}, …"
-            )
-        reasons = [(kernel, self._why_not(kernel)) for kernel in found]
-        skips = [Skip(kernel.path, reason) for kernel, reason in reasons if reason]
-        skips += [Skip(path, reason) for path, reason in skipped.items()]
-        return [kernel for kernel, reason in reasons if reason is None], skips
+        return chosen_kernels(self, network, self._why_not)
 
     def _why_not(self, kernel: Kernel) -> str | None:
         width = self._pattern.width
-        if kernel.path in self.exclude:
-            return "excluded"
-        if kernel.kind not in self.include:
-            return f"its {kernel.weight} is {kernel.kind}, which include={list(self.include)} does not name"
         if kernel.run % width:
             return (
                 f"its {kernel.weight} reads {kernel.run} neighbouring inputs, no multiple of {width} ({self.pattern})"

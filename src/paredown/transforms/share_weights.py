@@ -13,7 +13,7 @@ from paredown.rebuild import rebuild
 from paredown.sharing import METHODS, WIDTHS, different, fisher, scale_of
 from paredown.sparse import KINDS, Kernel, hessians, kernels
 from paredown.transform import Change, Skip, Transform, TransformResult, is_number, is_whole
-from paredown.transforms.kernel_values import Values, carrying, changed_elsewhere
+from paredown.transforms.kernel_values import Values, carrying, changed_elsewhere, chosen_kernels
 from paredown.transforms.objective import example_loss
 from paredown.transforms.shared_kernel import SharedKernel, within
 
@@ -163,24 +163,9 @@ class ShareWeights(Transform):
         return SharedKernel(kernel, self.channels, self.method, self.keep_zeros, self.grid is not None, weights)
 
     def _treated(self, network: Network) -> tuple[list[Kernel], list[Skip]]:
-        found, skipped = kernels(network)
-        paths = {kernel.path for kernel in found}
-        unknown = sorted(set(self.exclude) - paths)
-        if unknown:
-            raise SettingError(
-                f"exclude must name layers with kernels. Received: {unknown} (ShareWeights). "
-                f"The network has: {', '.join(sorted(paths)[:8])}, …"
-            )
-        reasons = [(kernel, self._why_not(kernel)) for kernel in found]
-        skips = [Skip(kernel.path, reason) for kernel, reason in reasons if reason]
-        skips += [Skip(path, reason) for path, reason in skipped.items()]
-        return [kernel for kernel, reason in reasons if reason is None], skips
+        return chosen_kernels(self, network, self._why_not)
 
     def _why_not(self, kernel: Kernel) -> str | None:
-        if kernel.path in self.exclude:
-            return "excluded"
-        if kernel.kind not in self.include:
-            return f"its {kernel.weight} is {kernel.kind}, which include={list(self.include)} does not name"
         if self.grid is not None and (dtype := kernel.value().dtype) != "float32":
             return f"its {kernel.weight} is {dtype}, and grids are made for float32"
         if self.weighting == "hessian" and kernel.weight != "kernel":
