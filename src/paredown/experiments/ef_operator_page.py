@@ -16,7 +16,10 @@ def page(rows: list[dict], folder: Path) -> str:
     figure, panels = plots.axes([""] * len(networks), "accuracy on test images (%)", networks)
     sections = []
     for panel, ((name,), group) in zip(panels, grouped(rows, "network").items(), strict=True):
-        short = [{**row, "short": row["way"].replace(", ", ",\n").replace(" for ", " for\n")} for row in group]
+        short = [
+            {**row, "short": row["way"].replace(", ", ",\n").replace(" for a trained", " for\na trained\n")}
+            for row in group
+        ]
         plots.bars(panel, short, "short", "accuracy_percent")
         # What differs stands at the top of the range.
         panel.set_ylim(max(0.0, min(row["accuracy_percent"] for row in group) - 2), 100)
