@@ -19,7 +19,7 @@ from paredown.experiments.weight_sharing_page import page
 
 #: Network -> whether it is trained here.
 NETWORKS = {"classifier": True, "LeNet-300-100": True, "LeNet-5": True, "ResNet-20": False, "MobileNetV2": False}
-KS = (2, 4, 8, 16, 32, 64, 256)
+KS = (2, 4, 8, 16, 64, 256)
 FORMATS = ("int8", "int4")
 SEEDS = 3
 BATCH, RATE, TUNING_RATE = 64, 1e-3, 1e-4
