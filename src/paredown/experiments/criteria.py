@@ -37,8 +37,8 @@ SGD = {"class_name": "SGD", "config": {"learning_rate": 0.01, "momentum": 0.9, "
 
 def cases(quick: bool) -> list[dict]:
     if quick:
-        small = {"examples": 32, "train": 128, "test": 100, "steps": 2}
-        return [_sweep("structured_obs", 2.1, 0, small), _protocol("resnet20", 2.1, "l1_norm" + REFITTED, 0, small)]
+        small = {"examples": 16, "train": 64, "test": 50, "steps": 2}
+        return [_sweep("l2_norm", 2.1, 0, small), _protocol("resnet20", 2.1, "l1_norm" + REFITTED, 0, small)]
     whole = {"examples": 2048, "train": TRAIN, "test": 10_000, "steps": None}
     short = {"examples": 256, "train": TRAIN, "test": SWEEP_TEST, "steps": SWEEP_STEPS}
     less = {**whole, "examples": 512}
