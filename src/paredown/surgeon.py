@@ -161,7 +161,8 @@ def _over(views: Sequence[Blocks]) -> tuple[Callable, Callable]:
 
 
 def _output_variance(consumer: Consumer) -> float:
-    return float(np.einsum("no,nm,mo->", consumer.matrix, consumer.covariance, consumer.matrix, optimize=True))
+    variance = float(np.einsum("no,nm,mo->", consumer.matrix, consumer.covariance, consumer.matrix, optimize=True))
+    return max(0.0, variance)  # Rounding can leave an output that is constant a little below 0.
 
 
 def _contributions(consumer: Consumer, group: np.ndarray) -> np.ndarray:
