@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from paredown.data import Split
-from paredown.experiments import lenets, material, squeezenet
+from paredown.experiments import lenets, material, mnist, squeezenet
 from paredown.experiments.deep_compression_page import page
 from paredown.experiments.experiment import Experiment
 
@@ -56,7 +56,7 @@ def _lenet(case: dict) -> dict:
     """Stage by stage: accuracy, share of weights that are not zero, and the sizes."""
     from paredown import FineTune, PruneWeights, ShareWeights
 
-    data = lenets.images(*(case[key] for key in ("train", "test", "calibration", "seed")))
+    data = mnist.images(*(case[key] for key in ("train", "test", "calibration", "seed")))
     judged: Any = data.validation
 
     def tuned(model: Any, epochs: int, rate: float, **kept: Any) -> Any:

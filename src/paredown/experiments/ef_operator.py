@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from paredown.experiments import lenets
+from paredown.experiments import lenets, mnist
 from paredown.experiments.ef_operator_page import page
 from paredown.experiments.experiment import Experiment
 
@@ -37,11 +37,11 @@ def run(case: dict) -> dict:
     from paredown import FineTune, SubstituteAdditive, profile
 
     of_ordinary = (case["network"], case["epochs"], *(case[key] for key in DATA))
-    data, ordinary = lenets.images(*of_ordinary[2:]), _ordinary(*of_ordinary)
+    data, ordinary = mnist.images(*of_ordinary[2:]), _ordinary(*of_ordinary)
     model, before = ordinary, None
     if case["way"] == SUBSTITUTED:
         model = SubstituteAdditive(examples=case["calibration"])(ordinary, data, seed=case["seed"]).model
-        before = lenets.percent(model, data)
+        before = mnist.percent(model, data)
         tune = FineTune(
             epochs=case["tuning_epochs"],
             learning_rate=TUNING_RATE,
@@ -55,7 +55,7 @@ def run(case: dict) -> dict:
     costs = profile(model)
     return {
         "before_percent": before,
-        "accuracy_percent": lenets.percent(model, data),
+        "accuracy_percent": mnist.percent(model, data),
         "params": model.count_params(),
         "macs": costs.macs,
         "additions": costs.additions,
@@ -79,7 +79,7 @@ def _additive(network: str, seed: int, scaled: bool) -> Any:
 @lru_cache(1)
 def _ordinary(network: str, epochs: int, *images: int) -> Any:
     """Trained once for all ways of a seed."""
-    return _trained(lenets.lenet(network, images[-1]), lenets.images(*images), {"epochs": epochs, "seed": images[-1]})
+    return _trained(lenets.lenet(network, images[-1]), mnist.images(*images), {"epochs": epochs, "seed": images[-1]})
 
 
 def _trained(model: Any, data: Any, case: dict) -> Any:

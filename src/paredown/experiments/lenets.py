@@ -3,13 +3,7 @@
 Source: LeCun et al. 1998; the widths are those of Han et al. 2016, arXiv:1510.00149, section 5.1.
 """
 
-from functools import lru_cache
 from typing import Any
-
-import numpy as np
-
-from paredown.data import Data
-from paredown.experiments import material
 
 NAMES = ("LeNet-300-100", "LeNet-5")
 
@@ -43,22 +37,3 @@ def lenet(name: str, seed: int, dense: Any = None, convolution: Any = None) -> A
         x = dense(100, activation="relu", name="second")(x)
     x = dense(10, name="scores")(x)
     return keras.Model(image, layers.Softmax(name="classes")(x), name=name.lower().replace("-", "_"))
-
-
-def images(train: int, test: int, calibration: int, seed: int) -> Data:
-    """MNIST: training images drawn by the seed, some of them to calibrate with, and the first test images."""
-    rows = np.sort(np.random.default_rng(seed).permutation(len(_mnist().train))[:train])
-    x, y = _mnist().train.rows(rows)
-    return Data((x, y), _mnist().validation.rows(np.arange(test)), calibration=x[:calibration], name="mnist")
-
-
-@lru_cache(1)
-def _mnist() -> Any:
-    return material.data("mnist")
-
-
-def percent(model: Any, data: Data) -> float:
-    """Accuracy on the test images, %."""
-    assert data.validation is not None
-    scores = model.predict(data.validation.x, batch_size=250, verbose=0)
-    return 100 * float((scores.argmax(-1) == data.validation.y).mean())

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from paredown.blocks import formulas
-from paredown.experiments import material
+from paredown.experiments import mnist
 from paredown.experiments.experiment import Experiment
 from paredown.experiments.one_dimensional_page import page
 
@@ -54,7 +54,7 @@ def run(case: dict) -> dict:
     from paredown import FineTune, profile
 
     of_plain = (case["epochs"], *(case[key] for key in DATA))
-    data, plain = _images(*of_plain[1:]), _plain(*of_plain)
+    data, plain = mnist.images(*of_plain[1:]), _plain(*of_plain)
     widths = {name: width(layer, case["share"]) for name, layer in convolutions(plain).items()}
     paired = pairs(plain, widths, case["between"], case["seed"])
     if case["weights"] == WEIGHTS[0]:
@@ -73,9 +73,9 @@ def run(case: dict) -> dict:
         "plain_macs": profile(plain).macs,
         "params": trained.count_params(),
         "plain_params": plain.count_params(),
-        "plain_percent": _percent(plain, data),
-        "before_percent": _percent(paired, data),
-        "after_percent": _percent(trained, data),
+        "plain_percent": mnist.percent(plain, data),
+        "before_percent": mnist.percent(paired, data),
+        "after_percent": mnist.percent(trained, data),
         **_latency(_plain_file(*of_plain), trained, case["runs"]),
     }
 
@@ -164,25 +164,11 @@ def _kernels(factored: dict[str, Any], name: str, width: int) -> list[np.ndarray
 
 
 @lru_cache(1)
-def _mnist() -> Any:
-    return material.data("mnist")
-
-
-def _images(train: int, test: int, calibration: int, seed: int) -> Any:
-    """Training images drawn by the seed, the first test images; kernels are fitted to some of the training images."""
-    from paredown import Data
-
-    rows = np.sort(np.random.default_rng(seed).permutation(len(_mnist().train))[:train])
-    x, y = _mnist().train.rows(rows)
-    return Data((x, y), _mnist().validation.rows(np.arange(test)), calibration=x[:calibration], name="mnist")
-
-
-@lru_cache(1)
 def _plain(epochs: int, *images: int) -> Any:
     """The classifier of Table 2.2, trained as the pairs from scratch are."""
     from paredown.demo import train_classifier
 
-    return train_classifier(_images(*images), epochs=epochs, seed=images[-1])
+    return train_classifier(mnist.images(*images), epochs=epochs, seed=images[-1])
 
 
 @lru_cache(1)
@@ -195,12 +181,6 @@ def _exported(model: Any) -> bytes:
 
     with tempfile.TemporaryDirectory() as folder:
         return export_litert(model, Path(folder) / "model.tflite").path.read_bytes()
-
-
-def _percent(model: Any, data: Any) -> float:
-    from paredown.measure import score_keras
-
-    return 100 * score_keras(model, data.validation).value
 
 
 def _latency(plain: bytes, trained: Any, runs: int) -> dict:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from paredown.data import Data
-from paredown.experiments import lenets, material
+from paredown.experiments import lenets, material, mnist
 from paredown.experiments.experiment import Experiment
 from paredown.experiments.weight_sharing_page import page
 
@@ -50,7 +50,7 @@ def run(case: dict) -> dict:
     settings = (case["network"], case["epochs"], *(case[key] for key in ("train", "test", "calibration", "seed")))
     data, model = _data(*settings), _network(*settings)
     if case["k"] is None:
-        return {"plain_percent": lenets.percent(model, data), **_quantized(model, data, case["format"])}
+        return {"plain_percent": mnist.percent(model, data), **_quantized(model, data, case["format"])}
     alone = ShareWeights(k=case["k"])(model, seed=case["seed"]).model
     shared = ShareWeights(k=case["k"], weighting="hessian", examples=case["calibration"])
     weighted = shared(model, data, seed=case["seed"]).model
@@ -65,11 +65,11 @@ def run(case: dict) -> dict:
             frozen_statistics=case.get("frozen_statistics", False),
         )
         last = tune(weighted, data, seed=case["seed"]).model
-        tuned = lenets.percent(last, data)
+        tuned = mnist.percent(last, data)
     return {
-        "plain_percent": lenets.percent(model, data),
-        "alone_percent": lenets.percent(alone, data),
-        "weighted_percent": lenets.percent(weighted, data),
+        "plain_percent": mnist.percent(model, data),
+        "alone_percent": mnist.percent(alone, data),
+        "weighted_percent": mnist.percent(weighted, data),
         "tuned_percent": tuned,
         **_packed(last),
     }
@@ -123,9 +123,9 @@ def _network(name: str, epochs: int, *images: int) -> Any:
     if name == "ResNet-20":
         return keras.models.load_model(material.network("resnet20_cifar10"))
     if name == "classifier":
-        return train_classifier(lenets.images(*images), epochs=epochs, seed=images[-1])
+        return train_classifier(mnist.images(*images), epochs=epochs, seed=images[-1])
     tune = FineTune(epochs=epochs, learning_rate=RATE, batch_size=BATCH, schedule="cosine")
-    return tune(lenets.lenet(name, images[-1]), lenets.images(*images), seed=images[-1]).model
+    return tune(lenets.lenet(name, images[-1]), mnist.images(*images), seed=images[-1]).model
 
 
 @lru_cache(1)
@@ -142,7 +142,7 @@ def _data(name: str, epochs: int, train: int, test: int, calibration: int, seed:
         parts = [whole.train.rows(rows), whole.validation.rows(np.arange(test))]
         (x, y), tested = [(x.astype("float32"), y) for x, y in parts]
         return Data((x, y), tested, calibration=x[:calibration])
-    return lenets.images(train, test, calibration, seed)
+    return mnist.images(train, test, calibration, seed)
 
 
 EXPERIMENT = Experiment(
