@@ -16,10 +16,11 @@ from paredown.progress import task
 from paredown.recipe import Recipe
 from paredown.search.budget import Budget
 from paredown.search.candidate import Candidate
-from paredown.search.entries import Entry, best_first, entries_of, judged, promoted
+from paredown.search.entries import HOPEFUL, Entry, best_first, entries_of, judged, promoted
 from paredown.search.judge import Judge
 from paredown.search.judgement import STAGES, Judgement
 from paredown.search.limits import Limit, used
+from paredown.search.methods import ALL
 from paredown.search.space import Space
 from paredown.search.study import storing
 
@@ -27,6 +28,8 @@ from paredown.search.study import storing
 SHORT_EPOCHS, FEWEST_EPOCHS = 1, 2
 #: Candidates that are trained long, and the share of the whole time that one of them may take.
 FINALISTS, LONG_SHARE = 3, 0.12
+#: Candidates in a row that are known already, after which there is nothing left to find.
+ENOUGH_REPEATED = 20
 #: Values that stand in the study for what is beyond them: a sampler takes no infinity.
 _WORST = 1e3
 
@@ -49,17 +52,20 @@ class Bench:
         study: optuna.Study,
         url: str,
         judge: Judge,
-        methods: tuple[str, ...],
+        methods: Sequence[str],
         budget: Budget,
         most_trials: int | None = None,
         most_epochs: int = 40,
     ):
-        self.study, self.judge, self.budget, self.methods = study, judge, budget, methods
+        self.study, self.judge, self.budget = study, judge, budget
+        self.methods = tuple(method for method in ALL if method in methods)
         self.most_trials, self.most_epochs = most_trials, most_epochs
         self._url = url
-        limits = judge.limits
-        share = limits[0].share(judge.original) if limits else None
-        self.space = Space(methods, tuple(judge.formats), share, _images(judge.judged), judge.judged.y is not None)
+        #: How many candidates in a row came to recipes that were known.
+        self.repeated = 0
+        self.space = Space(
+            self.methods, tuple(judge.formats), judge.keep, _images(judge.judged), judge.judged.y is not None
+        )
 
     @property
     def limits(self) -> tuple[Limit, ...]:
@@ -82,7 +88,7 @@ class Bench:
     def exploring(self) -> bool:
         """Whether more may be proposed."""
         few = self.most_trials is None or len(self._proposed()) < self.most_trials
-        return few and self.budget.exploring
+        return few and self.repeated < ENOUGH_REPEATED and self.budget.exploring
 
     def _proposed(self) -> list[Entry]:
         return [entry for entry in self.entries() if entry.stage == STAGES[0] and entry.state != "failed"]
@@ -103,11 +109,20 @@ class Bench:
     def finish(self) -> None:
         """Trains the most promising for longer, as far as time goes, and sees that nothing is left undone."""
         for stage, following in itertools.pairwise(STAGES):
-            for entry in self.best(stage)[:FINALISTS]:
-                there = [e for e in self.entries() if e.stage == following and e.state != "failed"]
-                if entry.of not in {e.of for e in there} and (self.budget.left_to_train() > 0 or not there):
+            for place, entry in enumerate(self.best(stage)):
+                gone = {e.of for e in self.entries() if e.stage == following and e.state != "failed"}
+                there = [e for e in self.best(following) if self.hopeful(e)]
+                enough = len(there) >= FINALISTS and place >= FINALISTS
+                late = self.budget.left_to_train() <= 0 and (there or place >= FINALISTS)
+                if enough or late or (gone and not self.hopeful(entry)):
+                    break
+                if entry.of not in gone:
                     self.promote(entry)
                     self.drain()
+
+    def hopeful(self, entry: Entry) -> bool:
+        """Whether a candidate is within the limits, or so near that it may be."""
+        return not self.limits or (entry.judgement is not None and self.use(entry.judgement) <= HOPEFUL)
 
     def drain(self) -> None:
         """Does what is queued."""
@@ -201,7 +216,9 @@ class Bench:
         trial.set_user_attr("recipe", recipe.to_yaml())
         trial.set_user_attr("format", candidate.format)
         same = (e.judgement for e in judged(self.entries(), STAGES[0]) if e.attributes["recipe"] == recipe.to_yaml())
-        return next(same, None) or self.judge.cheap(recipe, model, candidate.format)
+        known = next(same, None)
+        self.repeated = self.repeated + 1 if known else 0
+        return known or self.judge.cheap(recipe, model, candidate.format)
 
     def _candidate(self, trial: optuna.Trial, attributes: dict[str, Any]) -> Candidate:
         """What the trial's parameters say; those of a recipe that came without any: how it is trained."""
@@ -228,8 +245,3 @@ def _images(judged: Split) -> bool:
     if isinstance(judged.x, tuple) or len(judged.x.shape) != 4 or judged.y is None:
         return False
     return not isinstance(judged.y, tuple) and len(judged.y.shape) <= 2 and min(judged.x.shape[1:3]) >= 16
-
-
-def kept_within(bench: Bench, entries: Sequence[Entry]) -> list[Entry]:
-    """Those that are within the limits as far as is known."""
-    return [entry for entry in entries if entry.judgement and bench.use(entry.judgement) <= 1.0]

@@ -24,7 +24,7 @@ from paredown.search.formats import FORMATS, Format
 from paredown.search.judgement import Judgement, drop_error_of, drop_of
 from paredown.search.labels import label
 from paredown.search.latencies import Latencies, alone_on
-from paredown.search.limits import Limit
+from paredown.search.limits import DEFAULT, Limit
 from paredown.search.methods import METHODS, Draft
 from paredown.search.widths import WidthPlan
 from paredown.transform import Transform, TransformResult
@@ -48,10 +48,15 @@ class Judge:
     Args:
         model: The original; not touched.
         data: The user's; its validation part is never read.
-        limits: What is asked for; the first says which cost candidates keep a share of.
+        limits: What is asked for; the tightest says which cost candidates keep a share of.
         seed: Of everything random.
         original_ms: The original's latency on another device; None: this computer counts.
         formats: Keys of `FORMATS` that may be used.
+    Attributes:
+        judged, data: The rows that are judged by, and what is learned from.
+        original: The original's figures.
+        primary, figure, keep: The cost that is tightest limited, what transforms call it, and the share to keep.
+        formats: Format -> what it makes of the original, those first that save most of that cost.
     Raises:
         DataError: If there is nothing to train on.
     """
@@ -80,7 +85,6 @@ class Judge:
         self._reference = None if self.judged.y is not None else outputs_of(model, self.judged)
         macs = profile(model, data.input_shape).macs
         self.examples = EXAMPLES if macs < LARGE_MACS else FEW_EXAMPLES
-        self.figure = _BUDGETS[limits[0].figure] if limits else "latency"
         self._plans: dict[str, WidthPlan] = {}
         content = float_content(model, data.input_shape)
         self._latencies = Latencies(OperationTable(), content, original_ms)
@@ -92,10 +96,15 @@ class Judge:
             "size_bytes": len(content),
             "latency_ms": self._latencies.original_ms,
         }
+        tightest = min(limits, key=lambda limit: limit.share(self.original), default=None)
+        self.primary = tightest.figure if tightest else DEFAULT
+        self.figure = _BUDGETS[self.primary]
+        self.keep = tightest.share(self.original) if tightest else None
         self._has_norms = any(
             type(call.operation).__name__ == "BatchNormalization" for call in Network(model).all_calls()
         )
-        self.formats = {name: self._format_factors(FORMATS[name]) for name in formats}
+        factors = {name: self._format_factors(FORMATS[name]) for name in formats}
+        self.formats = dict(sorted(factors.items(), key=lambda one: one[1].get(self.primary, 1.0)))
 
     @cached_property
     def table(self) -> LatencyTable | None:
@@ -241,8 +250,7 @@ class Judge:
         return keep * (self.original[self.figure] or 1) / (now[self.figure] or 1)
 
     def _format_share(self, format: str) -> float:
-        figure = self.limits[0].figure if self.limits else "latency_ms"
-        return self.formats[format].get(figure, 1.0)
+        return self.formats[format].get(self.primary, 1.0)
 
     def _format_factors(self, row: Format) -> dict[str, float]:
         """What a format makes of the original: its size and latency as shares of float32's, and what it loses."""

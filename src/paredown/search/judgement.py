@@ -80,5 +80,5 @@ def hypervolume(points: Sequence[tuple[float, float]], reference: tuple[float, f
     """
     inside = [p for p in points if p[0] < reference[0] and p[1] < reference[1]]
     corners = [inside[i] for i in front(inside)]
-    ends = [x for x, _ in corners[1:]] + [reference[0]]
+    ends = [*(x for x, _ in corners), reference[0]][1:]
     return float(sum((end - x) * (reference[1] - y) for (x, y), end in zip(corners, ends, strict=True)))

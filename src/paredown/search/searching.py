@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,19 @@ from paredown.export import float_content
 from paredown.files import write_text
 from paredown.model_file import check_model, load_model
 from paredown.progress import task
-from paredown.run import WORK, Run, output_folder
+from paredown.run import Run, output_folder
 from paredown.search.bench import Bench
 from paredown.search.budget import Budget
 from paredown.search.ending import Ending
 from paredown.search.formats import allowed
 from paredown.search.judge import Judge
-from paredown.search.limits import parse_limits
+from paredown.search.limits import Limit, parse_limits
 from paredown.search.methods import ALL, METHODS
 from paredown.search.strategies import STRATEGIES
 from paredown.search.study import GRACE_S, open_study, revive, running, sqlite_url, storing, waiting
 
+#: Of the study and what belongs to it, below the output folder; the results need none of it.
+STUDY = ".paredown-search"
 #: Devices whose figures are milliseconds.
 DEVICES = ("host", "browser", "android")
 #: Largest loss in a format, beyond what may be lost in all, at which it is still tried.
@@ -56,7 +58,6 @@ def search(
     epochs: int = 40,
     seed: int = 0,
     trust: bool = False,
-    clock: Callable[[], float] = time.monotonic,
     grace_s: int = GRACE_S,
 ) -> Run:
     """Finds the recipe with the least loss within limits, and runs it.
@@ -84,7 +85,6 @@ def search(
         epochs: Most epochs of a long fine-tuning; an epoch is at most 300 steps.
         seed: Of everything random.
         trust: Load a `.keras` file that holds code.
-        clock: Seconds that `hours` counts.
         grace_s: Seconds without a sign of life after which another worker counts as dead and its trial is done again.
     Returns:
         Run, as `compress` gives it; its record has `search`: limits and what was reached ("met", "verdict"), all
@@ -93,33 +93,25 @@ def search(
         ParedownError: If model, data, settings, folder, database or device do not allow it.
     """
     limits = parse_limits(max_latency=max_latency, max_size=max_size, max_macs=max_macs)
-    _check(limits, max_drop, hours, strategy, methods, device)
+    check(limits, max_drop, hours, strategy, methods, device)
     source = Path(model) if isinstance(model, str | os.PathLike) else None
     folder = output_folder(out, source)
-    work = folder / WORK
+    work = folder / STUDY
     work.mkdir(exist_ok=True)
     model = load_model(source, trust) if source else model
     check_model(model)
     data = with_validation(data.train, data.validation, data.calibration, name=data.name, note=data.note)
     data.check(model)
-    budget = Budget(3600 * hours, work / "search-seconds.json", clock)
+    budget = Budget(3600 * hours, work / "search-seconds.json")
     options = options or Options()
-    with task("Look at the original", total=1) as advance:
-        on_device = None if device == "host" else _original_ms(model, data, work, device, options)
-        sized = any(limit.figure == "size_bytes" for limit in limits)
-        judge = Judge(model, data, limits, seed, on_device, tuple(allowed(tuple(methods), sized)))
-        _drop_formats(judge, max_drop)
-        advance(1)
+    on_device = None if device == "host" else _original_ms(model, data, work, device, options)
+    judge = judge_of(model, data, limits, methods, max_drop, seed, on_device)
     url = storage or sqlite_url(work / "study.db")
     settings = [[dataclasses.astuple(limit) for limit in limits], strategy, sorted(methods), device, epochs]
-    name = _name(first_key(model, data, seed, {}), settings)
-    study = open_study(url, name, seed, grace_s)
-    order = tuple(method for method in ALL if method in methods)
-    bench = Bench(study, url, judge, order, budget, trials, epochs)
+    study = open_study(url, _name(first_key(model, data, seed, {}), settings), seed, grace_s)
+    bench = Bench(study, url, judge, methods, budget, trials, epochs)
     with task("Search", total=None):
-        STRATEGIES[strategy](bench)
-        bench.drain()
-        bench.finish()
+        propose(bench, strategy)
         _wait_for_others(bench, url)
     ending = Ending(bench, source or model, data, folder, max_drop, device, options, seed, trust)
     with FileLock(work / "ending.lock"):
@@ -129,7 +121,34 @@ def search(
     return run
 
 
-def _check(limits: Any, max_drop: Any, hours: Any, strategy: str, methods: Any, device: str) -> None:
+def judge_of(
+    model: Any,
+    data: Data,
+    limits: tuple[Limit, ...],
+    methods: Sequence[str],
+    max_drop: float | None = None,
+    seed: int = 0,
+    original_ms: float | None = None,
+) -> Judge:
+    """A `Judge` with the formats that methods and limits allow, but for those that lose too much by themselves."""
+    sized = any(limit.figure == "size_bytes" for limit in limits)
+    with task("Look at the original"):
+        judge = Judge(model, data, limits, seed, original_ms, tuple(allowed(tuple(methods), sized)))
+    if max_drop is not None and judge.metric["name"] == "accuracy":
+        enough = max_drop + FORMAT_SLACK
+        judge.formats = {n: f for n, f in judge.formats.items() if n == "float32" or f["drop"] <= enough}
+    return judge
+
+
+def propose(bench: Bench, strategy: str) -> None:
+    """Lets a strategy propose while there is time, then trains the few."""
+    STRATEGIES[strategy](bench)
+    bench.drain()
+    bench.finish()
+
+
+def check(limits: Any, max_drop: Any, hours: Any, strategy: str, methods: Any, device: str) -> None:
+    """Raises SettingError where settings of a search are out of their domains."""
     if not limits and max_drop is None:
         raise SettingError(
             "A search needs a limit. Received: none of max_latency, max_size, max_macs, max_drop. "
@@ -167,13 +186,6 @@ def _original_ms(model: Any, data: Data, work: Path, device: str, options: Optio
     latency_ms = measure_on(device, [path], options)[0].rows[0].median_ms
     write_text(kept, json.dumps({"latency_ms": latency_ms}))
     return latency_ms
-
-
-def _drop_formats(judge: Judge, max_drop: float | None) -> None:
-    """Leaves out formats that lose too much before anything else is done."""
-    if max_drop is not None and judge.metric["name"] == "accuracy":
-        lost = {name: factors["drop"] for name, factors in judge.formats.items()}
-        judge.formats = {n: f for n, f in judge.formats.items() if n == "float32" or lost[n] <= max_drop + FORMAT_SLACK}
 
 
 def _name(key: str, settings: Any) -> str:

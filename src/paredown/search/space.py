@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from paredown.search.candidate import Candidate
-from paredown.search.formats import FORMATS
 from paredown.search.methods import METHODS
 
 CRITERIA = ("structured_obs", "l2_norm")
@@ -24,7 +23,7 @@ class Space:
 
     Args:
         methods: That may be used.
-        formats: Likewise.
+        formats: Likewise, the most promising first.
         limit: Share of the original's cost that may be kept; None where nothing is limited.
         images: Whether inputs are images with a label each, which may be shifted in training.
         labelled: Whether there are labels, beside which the original's outputs can teach.
@@ -74,9 +73,9 @@ class Space:
         return Candidate(methods, **drawn)
 
     def first(self) -> list[dict[str, Any]]:
-        """The parameters to begin with: every sequence of methods at the limit, in the smallest format for all."""
+        """The parameters to begin with: every sequence of methods at the limit, in the first format."""
         keep = (self.limit or 0.3) * 0.97
-        best = next((name for name in reversed(self.formats) if not FORMATS[name].slower), self.formats[-1])
+        best = self.formats[0]
         found = []
         for name, methods in self.orders.items():
             if not methods and best == "float32":
