@@ -205,7 +205,13 @@ class Bench:
             recipe = Recipe.from_yaml(attributes["recipe"])
             judgement = self.judge.tuned(recipe, attributes["format"], tuning)
         trial.set_user_attr("judgement", judgement.to_dict())
-        return min(judgement.drop, _WORST), min(self.use(judgement), _WORST)
+        return self._values(judgement)
+
+    def _values(self, judgement: Judgement) -> tuple[float, float]:
+        """What the sampler gets: loss and cost. What is beyond the limits loses against all that is within."""
+        use = self.use(judgement)
+        beyond = use if self.limits and use > HOPEFUL else 0.0
+        return min(judgement.drop + beyond, _WORST), min(use, _WORST)
 
     def _first_judgement(self, trial: optuna.Trial, candidate: Candidate, attributes: dict[str, Any]) -> Judgement:
         """Without training; other candidates may have come to the same recipe."""
