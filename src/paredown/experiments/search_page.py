@@ -50,8 +50,8 @@ def page(rows: list[dict], folder: Path) -> str:
             "is of rows held out of the training data, of which nothing learned, but by which networks were chosen, "
             "for all searches alike. *Hypervolume*: points of accuracy times doublings of speed between the front of "
             f"all networks that were made and a network that loses {100 * REFERENCE_DROP:g} points and is no faster; "
-            "more is better. *Greedy* narrows one group of channels at a time (NetAdapt's algorithm, refitted instead of "
-            "trained at each step); its three best are trained like everybody's.",
+            "more is better. *Greedy* narrows one group of channels at a time (NetAdapt's algorithm, refitted instead "
+            "of trained at each step); its three best are trained like everybody's.",
             table(columns, cells),
             _in_words(volumes),
             "The front of each search (first seed):",

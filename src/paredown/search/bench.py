@@ -63,9 +63,10 @@ class Bench:
         self._url = url
         #: How many candidates in a row came to recipes that were known.
         self.repeated = 0
-        self.space = Space(
-            self.methods, tuple(judge.formats), judge.keep, _images(judge.judged), judge.judged.y is not None
-        )
+        formats = judge.formats
+        reach = judge.keep is None or min(f.get(judge.primary, 1.0) for f in formats.values()) <= judge.keep
+        labelled = judge.judged.y is not None
+        self.space = Space(self.methods, tuple(formats), judge.keep, _images(judge.judged), labelled, reach)
 
     @property
     def limits(self) -> tuple[Limit, ...]:
