@@ -27,7 +27,7 @@ from paredown.report import formats
 #: Losses at the ends of the colour scale; beyond them all is fat, or bone.
 LEAST, MOST = 1e-4, 1.0
 #: Space between two methods, in columns; longest layer name that is written out, and pixels of a layer's row.
-_GAP, _LONGEST, _ROW_PX = 0.5, 22, 22
+_GAP, _LONGEST, _ROW_PX = 0.6, 16, 22
 _SCALE = [[0, "--fat"], [0.5, "--between"], [1, "--bone"]]
 
 
@@ -111,8 +111,7 @@ def told(scan: dict, row: dict) -> str:
         lines.append(
             f"together with {_safe(', '.join(others[:2]))}{f' and {len(others) - 2} more' * (len(others) > 2)}"
         )
-    predicted = formats.UNKNOWN if row["predicted"] is None else formats.digits(row["predicted"], 2)
-    lines.append(f"loss {formats.digits(row['measured'], 2)}, predicted {predicted}")
+    lines.append(f"loss {loss(row['measured'])}, predicted {loss(row['predicted'])}")
     if metric and row["score_drop"] is not None:
         sign = -1 if metric["higher_is_better"] else 1
         after = metric["value"] + sign * row["score_drop"]
@@ -121,6 +120,11 @@ def told(scan: dict, row: dict) -> str:
         )
     lines.append(", ".join(saved(row)) or "saves nothing")
     return "<br>".join(lines)
+
+
+def loss(value: float | None) -> str:
+    """A loss in words."""
+    return formats.UNKNOWN if value is None else f"< {LEAST:g}" if value < LEAST else formats.digits(value, 2)
 
 
 def saved(row: dict) -> list[str]:
@@ -164,21 +168,21 @@ def _short(name: str) -> str:
 
 def _above(label: str, x: float) -> dict:
     return {
-        "text": f"<b>{_safe(label)}</b>",
+        "text": _safe(label),
         "x": x,
         "y": 1,
         "yref": "paper",
         "yanchor": "bottom",
         "showarrow": False,
-        "font": {"size": 12, "color": "--ink"},
+        "font": {"size": 11, "color": "--ink"},
     }
 
 
 def _layout(layers: list, ticks: list, titles: list) -> dict:
     exponents = list(range(round(math.log10(LEAST)), round(math.log10(MOST)) + 1))
-    axis = {"fixedrange": True, "automargin": True, "showgrid": False, "zeroline": False}
+    axis = {"fixedrange": True, "automargin": True, "showgrid": False, "zeroline": False, "ticks": ""}
     return {
-        "height": 150 + _ROW_PX * len(layers),
+        "height": 132 + _ROW_PX * len(layers),
         "margin": {"l": 8, "r": 8, "t": 26, "b": 8},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
@@ -197,8 +201,9 @@ def _layout(layers: list, ticks: list, titles: list) -> dict:
             "tickfont": {"size": 11, "color": "--ink"},
         },
         "coloraxis": {
-            "cmin": exponents[0],
-            "cmax": exponents[-1],
+            # A little beyond the last tick, whose label would be left out.
+            "cmin": exponents[0] - 0.02,
+            "cmax": exponents[-1] + 0.02,
             "colorscale": _SCALE,
             "colorbar": {
                 "orientation": "h",

@@ -1,7 +1,7 @@
 """Draws a sensitivity scan as one HTML page that needs nothing beside itself."""
 
 from paredown.files import write_text
-from paredown.report import fat, formats, heat_map
+from paredown.report import fat, heat_map
 
 
 def render_scan(scan: dict) -> str:
@@ -31,6 +31,7 @@ def render_scan(scan: dict) -> str:
             bone=fat.bone(scan),
             free=fat.FREE,
             saved=heat_map.saved,
+            loss=heat_map.loss,
             skip_groups=sorted(groups.items(), key=lambda one: -len(one[1])),
             figures={"heat-map": figure},
             plotly_js=get_plotlyjs() if figure else "",
