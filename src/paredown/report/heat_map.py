@@ -174,6 +174,8 @@ def _above(label: str, x: float) -> dict:
         "yref": "paper",
         "yanchor": "bottom",
         "showarrow": False,
+        # Side by side they would not fit on a phone.
+        "textangle": -30,
         "font": {"size": 11, "color": "--ink"},
     }
 
@@ -182,8 +184,8 @@ def _layout(layers: list, ticks: list, titles: list) -> dict:
     exponents = list(range(round(math.log10(LEAST)), round(math.log10(MOST)) + 1))
     axis = {"fixedrange": True, "automargin": True, "showgrid": False, "zeroline": False, "ticks": ""}
     return {
-        "height": 132 + _ROW_PX * len(layers),
-        "margin": {"l": 8, "r": 8, "t": 26, "b": 8},
+        "height": 152 + _ROW_PX * len(layers),
+        "margin": {"l": 8, "r": 8, "t": 46, "b": 8},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": "system-ui, sans-serif", "size": 12, "color": "--soft"},

@@ -17,7 +17,7 @@ class Case:
         layer, layers, method, level: As in `Row`.
         settings: What its figures depend on beside network, data and seed.
         run: Tries it: the figures of a `Row`, and under "more" what its time follows from; or why it cannot be tried.
-        transform: What does the same to that layer alone; None where no transform can.
+        alone: `alone(more)` gives what does the same to that layer alone; None where no transform can.
     """
 
     layer: str
@@ -26,7 +26,7 @@ class Case:
     level: float
     settings: dict[str, Any]
     run: Callable[[], dict[str, Any] | str]
-    transform: Transform | None = None
+    alone: Callable[[dict], Transform | None] = lambda more: None
 
 
 Cases = tuple[list[Case], list[MethodSkip]]

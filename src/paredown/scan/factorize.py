@@ -5,12 +5,9 @@ from functools import partial
 from operator import attrgetter
 from typing import Any
 
-import keras
-
-from paredown.factors import FACTORIZATIONS, Candidate, Chain, Option, Piece
-from paredown.factors.pieces import piece_of
-from paredown.latency import predict_latency
+from paredown.factors import FACTORIZATIONS, Candidate, Option
 from paredown.scan.case import Case, Cases, Method, shares
+from paredown.scan.chain_times import saved_ms
 from paredown.scan.result import MethodSkip
 from paredown.scan.scope import Scope
 from paredown.transforms import Factorize
@@ -36,11 +33,14 @@ def _cases(scope: Scope, levels: Sequence[float]) -> Cases:
             skips.append(MethodSkip(path, "no rank makes it cheaper", NAME))
             continue
         for level in levels:
-            transform = Factorize(layer_macs=level, exclude=exclude, asymmetric=False, examples=scope.examples)
             run = partial(_run, scope, path, suitable[path], level)
             settings = {"layer": path, "level": level, "kinds": list(suitable[path])}
-            cases.append(Case(path, (path,), NAME, level, settings, run, transform))
+            cases.append(Case(path, (path,), NAME, level, settings, run, partial(_alone, scope, level, exclude)))
     return cases, skips
+
+
+def _alone(scope: Scope, level: float, exclude: tuple[str, ...], more: dict) -> Factorize:
+    return Factorize(layer_macs=level, exclude=exclude, asymmetric=False, examples=scope.examples)
 
 
 def _candidate(scope: Scope, path: str, kinds: Sequence[str], price: str = "macs", plain: bool = False) -> Candidate:
@@ -81,33 +81,11 @@ def _run(scope: Scope, path: str, kinds: Sequence[str], level: float) -> dict[st
 
 
 def _times(scope: Scope, mores: list[dict]) -> list[float | None]:
-    """Layers and their factors side by side in one network, each operation measured."""
-    inputs, outputs, names = [], [], []
-
-    def put(pieces: Sequence[Piece], path: str, number: str) -> list[str]:
-        call = scope.calls[path][0]
-        x = keras.Input(scope.shapes.of(call.inputs[0])[1:], dtype=call.operation.compute_dtype)
-        chain = Chain(call.operation, pieces, call.operation.use_bias, number)
-        inputs.append(x)
-        outputs.append(chain(x))
-        return [layer.name for layer in chain.layers]
-
-    paths = list(dict.fromkeys(more["layer"] for more in mores))
-    before = {
-        path: put([piece_of(scope.calls[path][0].operation)], path, f"layer{number}")
-        for number, path in enumerate(paths)
-    }
-    for number, more in enumerate(mores):
-        layer = scope.calls[more["layer"]][0].operation
-        pieces = FACTORIZATIONS[more["kind"]].pieces(layer, more["rank"])
-        names.append(put(pieces, more["layer"], f"factors{number}"))
-    ms = predict_latency(keras.Model(inputs, outputs)).layers()
-    # A layer that the converter left nothing of takes no time.
-    return [
-        len(scope.calls[more["layer"]])
-        * (sum(ms.get(n, 0.0) for n in before[more["layer"]]) - sum(ms.get(n, 0.0) for n in factors))
-        for more, factors in zip(mores, names, strict=True)
-    ]
+    layers = {more["layer"]: scope.calls[more["layer"]][0].operation for more in mores}
+    return saved_ms(
+        scope,
+        [(m["layer"], FACTORIZATIONS[m["kind"]].pieces(layers[m["layer"]], m["rank"])) for m in mores],
+    )
 
 
 METHOD = Method("factorize", shares, _cases, _times)

@@ -31,10 +31,11 @@ def _cases(scope: Scope, levels: Sequence[float]) -> Cases:
             skips.append(MethodSkip(group.name, why, NAME))
             continue
         for level in levels:
-            transform = _alone(scope, group, level)
             settings = {"group": group.name, "level": level, "criterion": CRITERION}
             run = partial(_run, scope, group, level)
-            cases.append(Case(group.name, tuple(group.outputs), NAME, level, settings, run, transform))
+            cases.append(
+                Case(group.name, tuple(group.outputs), NAME, level, settings, run, partial(_alone, scope, group, level))
+            )
     kept = {path: f"its channels must stay: {reason}" for path, reason in channels.why_pinned().items()}
     kept |= {path: f"it was not followed: {reason}" for path, reason in channels.barriers.items()}
     made = {path for group in channels.groups for path in group.outputs}
@@ -51,7 +52,7 @@ def _why_not(scope: Scope, group: ChannelGroup) -> str | None:
     return None
 
 
-def _alone(scope: Scope, group: ChannelGroup, level: float) -> PruneChannels | None:
+def _alone(scope: Scope, group: ChannelGroup, level: float, more: dict) -> PruneChannels | None:
     """Excludes one layer of each other group; None where another has none of its own."""
     others = [
         [path for path in g.outputs if path not in group.outputs] for g in scope.channels.groups if g is not group
@@ -106,7 +107,7 @@ def _predicted(scope: Scope, group: ChannelGroup, keep: np.ndarray) -> float | N
         if path not in consumers or path not in scope.linear:
             return None
         step = made_up(consumers[path], keep[consumers[path].components]) - consumers[path].matrix
-        shift = -(consumers[path].mean @ step) if scope.fitting.takes_shift(path) else 0.0
+        shift = -(consumers[path].mean @ step) if scope.takes_shift(path) else 0.0
         total += scope.predicted(path, scope.lost(path, step, shift))
     return total
 

@@ -16,6 +16,8 @@ from paredown.scan.result import MethodSkip
 from paredown.scan.scope import Scope
 
 NAME = "quantize"
+#: The step of class scores in int8: below it they are zero, of which there is no logarithm.
+_STEP = 1 / 256
 #: Level -> the format.
 FORMATS = {8 / 32: "int8", 4 / 32: "int4"}
 
@@ -55,7 +57,7 @@ def _run(scope: Scope, path: str, level: float) -> dict[str, Any] | str:
     return {
         "setting": FORMATS[level],
         "predicted": None,
-        **scope.trial.judge(outputs),
+        **scope.trial.judge(outputs, _STEP),
         "saved_macs": 0,
         "saved_params": 0,
         "saved_bytes": round(weights * 4 * (1 - level)),

@@ -22,6 +22,8 @@ from paredown.transforms.factor_fitting import Fitting
 
 #: The share of a layer's variance that is lost to see how much of it reaches the outputs.
 _PROBE = 0.03
+#: Share of the inputs' mean square that one without a row of its own is taken to have.
+_FEW = 1e-2
 
 
 class Scope:
@@ -105,6 +107,10 @@ class Scope:
         """Of what they read. Layers that can be factorized first see what `Factorize` sees."""
         return input_sums(self.network, self.linear, self.split, self.seed)
 
+    def takes_shift(self, path: str) -> bool:
+        """Whether a shift of a layer's mean output can be taken up."""
+        return self.fitting.takes_shift(path)
+
     def unfitted(self, path: str) -> Problem:
         """Of a layer's kernel alone."""
         return Problem.plain(LinearLayer(self.calls[path][0].operation))
@@ -113,7 +119,7 @@ class Scope:
         """What factors of a layer are to give."""
         if path not in self.linear:
             return self.unfitted(path)
-        return Problem.unchanged(self.linear[path], self.sums[path], self.fitting.takes_shift(path))
+        return Problem.unchanged(self.linear[path], self.sums[path], self.takes_shift(path))
 
     def reasons(self, path: str, kinds: tuple[str, ...]) -> dict[str, str | None]:
         """Kind of factorization -> why a layer does not suit it."""
@@ -121,8 +127,11 @@ class Scope:
 
     def lost(self, path: str, step: np.ndarray, shift: Any = 0.0) -> float:
         """Mean square change of a layer's outputs when its matrix changes by `step`, its mean by `shift`."""
-        outputs = self.linear[path].shape[1]
-        return Fit(step, np.broadcast_to(shift, (outputs,))).left(self.sums[path]) / outputs
+        (inputs, outputs), sums = self.linear[path].shape, self.sums[path]
+        lost = Fit(step, np.broadcast_to(shift, (outputs,))).left(sums)
+        # What fewer rows than inputs have not shown was free for the fit to use, and is not free on others.
+        unseen = _FEW * max(0.0, inputs / sums.count - 1) * np.trace(sums.gram) / sums.count / inputs
+        return (lost + unseen * float(np.square(step).sum())) / outputs
 
     def predicted(self, path: str, lost: float) -> float:
         """The network's loss by the mean square change of one layer's outputs."""
@@ -143,7 +152,7 @@ class Scope:
         matrix, generator = linear.read(), np.random.default_rng(self.seed)
         step = generator.normal(size=matrix.shape) * (matrix.std() or 1.0)
         # The bias takes the mean along, as it does when a layer is treated.
-        shift = -(self.sums[path].row / self.sums[path].count) @ step if self.fitting.takes_shift(path) else 0.0
+        shift = -(self.sums[path].row / self.sums[path].count) @ step if self.takes_shift(path) else 0.0
         problem = self.problem(path)
         share = self.lost(path, step, shift) * linear.shape[1] / max(problem.variance, 1e-30)
         step, shift = (x * np.sqrt(_PROBE / max(share, 1e-30)) for x in (step, shift))

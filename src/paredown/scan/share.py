@@ -35,11 +35,14 @@ def _cases(scope: Scope, levels: Sequence[float]) -> Cases:
         exclude = tuple(other for other in scope.kernels if other != path)
         for level in levels if kernels else ():
             bits = round(level * _FLOAT_BITS)
-            transform = ShareWeights(bits=bits, weighting=WEIGHTING, exclude=exclude, examples=scope.examples)
             run = partial(_run, scope, path, kernels, bits)
             settings = {"layer": path, "bits": bits, "weighting": WEIGHTING}
-            cases.append(Case(path, (path,), NAME, level, settings, run, transform))
+            cases.append(Case(path, (path,), NAME, level, settings, run, partial(_alone, scope, bits, exclude)))
     return cases, skips
+
+
+def _alone(scope: Scope, bits: int, exclude: tuple[str, ...], more: dict) -> ShareWeights:
+    return ShareWeights(bits=bits, weighting=WEIGHTING, exclude=exclude, examples=scope.examples)
 
 
 def _weights(scope: Scope) -> dict[str, np.ndarray]:

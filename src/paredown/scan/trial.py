@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from paredown.data import Split
+from paredown.data.checks import last_activation
 from paredown.measure import Score, score_outputs
 from paredown.moments import columns
 from paredown.narrow import masked_outputs
@@ -35,7 +36,10 @@ class Trial:
         #: Path -> the copy's layer.
         self.made = twins(network, self.network)
         self._values = [(variable, keras.ops.copy(variable)) for variable in copy.variables]
+        self._ends = [last_activation(tensor) == "softmax" for tensor in network.outputs]
         self._batches = list(columns(judged, _BATCH))
+        # Now, while the copy is still what the network is.
+        self._reference = self.outputs()
 
     @contextmanager
     def changed(self) -> Iterator[None]:
@@ -57,23 +61,28 @@ class Trial:
         return self._joined(masked_outputs(self.network, removed, inputs) for inputs in self._batches)
 
     @staticmethod
+    def _floored(scores: bool, y: np.ndarray, least: float) -> np.ndarray:
+        return np.maximum(y.astype("float64"), least) if scores else y.astype("float64")
+
+    @staticmethod
     def _joined(parts: Iterator[Sequence[Any]]) -> list[np.ndarray]:
         return [np.concatenate([np.asarray(a) for a in arrays]) for arrays in zip(*parts, strict=True)]
-
-    @cached_property
-    def _reference(self) -> list[np.ndarray]:
-        with self.changed():
-            return self.outputs()
 
     @cached_property
     def score(self) -> Score | None:
         """The network's own; None without labels."""
         return None if self._judged.y is None else score_outputs(self._reference, self._judged)
 
-    def judge(self, outputs: list[np.ndarray]) -> dict[str, Any]:
-        """`measured` and `score_drop` of what a changed network gives."""
+    def judge(self, outputs: list[np.ndarray], least: float = 0.0) -> dict[str, Any]:
+        """`measured` and `score_drop` of what a changed network gives.
+
+        Args:
+            outputs: One array per output.
+            least: Class scores below this count as this.
+        """
         before, after = (
-            scored_outputs(self._network, [y.astype("float64") for y in found]) for found in (self._reference, outputs)
+            scored_outputs(self._network, [self._floored(*pair, least) for pair in zip(self._ends, found, strict=True)])
+            for found in (self._reference, outputs)
         )
         change = output_change(before, after)
         measured = min(change, _WORST) if np.isfinite(change) else _WORST
