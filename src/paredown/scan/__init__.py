@@ -2,7 +2,7 @@
 
 from paredown.scan.methods import METHODS
 from paredown.scan.result import MethodSkip, Row, Scan
-from paredown.scan.scan import check_settings
 from paredown.scan.scan import scan as scan_sensitivity
+from paredown.scan.settings import check_settings
 
 __all__ = ["METHODS", "MethodSkip", "Row", "Scan", "check_settings", "scan_sensitivity"]

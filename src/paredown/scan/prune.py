@@ -45,7 +45,8 @@ def _cases(scope: Scope, levels: Sequence[float]) -> Cases:
 
 def _why_not(scope: Scope, group: ChannelGroup) -> str | None:
     if group.size == 1:
-        return "its channels can only go all together"
+        whole = any(indices.size > 1 for indices in group.outputs.values())
+        return "its channels can only go all together" if whole else "has 1 channel"
     read = [path for path in group.inputs if not carries(scope.channels, path)]
     if not any(path in scope.linear for path in read):
         return f"no Dense or convolution reads its channels, by which {CRITERION!r} could score them"

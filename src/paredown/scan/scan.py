@@ -9,9 +9,8 @@ from typing import Any
 from paredown.checkpoints import first_key, next_key
 from paredown.data import Data
 from paredown.environment import environment
-from paredown.errors import ParedownError, SettingError
+from paredown.errors import SettingError
 from paredown.files import writable_folder
-from paredown.latency import predict_latency
 from paredown.model_file import check_model
 from paredown.progress import showing, task
 from paredown.scan.case import Case
@@ -20,9 +19,12 @@ from paredown.scan.methods import METHODS
 from paredown.scan.parts import parts
 from paredown.scan.result import MethodSkip, Row, Scan
 from paredown.scan.scope import Scope
-from paredown.transform import is_number, is_whole
+from paredown.scan.settings import check_settings
+from paredown.scan.times import times
 
 LEVELS = (0.75, 0.5, 0.25)
+#: Method -> its levels with their labels.
+Columns = dict[str, list[tuple[float, str]]]
 
 
 def scan(
@@ -72,49 +74,33 @@ def scan(
         MethodSkip(c.layer, f, c.method, c.level) for c, f in zip(cases, figures, strict=True) if isinstance(f, str)
     ]
     done = [(case, found) for case, found in zip(cases, figures, strict=True) if not isinstance(found, str)]
-    whole_ms, times, notes = _times(scope, names, done)
-    whole = {"name": model.name, "macs": scope.profile.macs, "params": scope.profile.params, "latency_ms": whole_ms}
-    rows = tuple(_row(case, found, ms, whole) for (case, found), ms in zip(done, times, strict=True))
+    return _assembled(scope, data.name, columns, done, _in_one(skips, columns))
+
+
+def _assembled(
+    scope: Scope, name: str, columns: Columns, done: list[tuple[Case, dict]], skips: tuple[MethodSkip, ...]
+) -> Scan:
+    whole_ms, saved, notes = times(scope, list(columns), done)
+    costs, score = scope.profile, _metric(scope)
+    whole = {"name": scope.model.name, "macs": costs.macs, "params": costs.params, "latency_ms": whole_ms}
+    rows = tuple(_row(case, found, ms, whole) for (case, found), ms in zip(done, saved, strict=True))
     seen = {row.layer for row in rows} | {skip.layer for skip in skips}
-    score = _metric(scope)
-    return Scan(
-        whole,
-        {"name": data.name, "examples": scope.examples, "judged": len(judged), "labelled": score is not None},
-        seed,
-        score,
-        tuple([path for path in scope.calls if path in seen] + sorted(seen - set(scope.calls))),
-        tuple(
-            {"name": n, "label": METHODS[n].label, "levels": [{"level": v, "label": told} for v, told in columns[n]]}
-            for n in names
-        ),
-        rows,
-        _in_one(skips, columns),
-        tuple(notes),
-    )
+    # What is inside a layer has a name of its own, and no call.
+    layers = [path for path in scope.calls if path in seen] + sorted(seen - set(scope.calls))
+    methods = [
+        {"name": n, "label": METHODS[n].label, "levels": [{"level": level, "label": told} for level, told in levels]}
+        for n, levels in columns.items()
+    ]
+    about = {
+        "name": name,
+        "examples": scope.examples,
+        "judged": len(scope.judged),
+        "labelled": score is not None,
+    }
+    return Scan(whole, about, scope.seed, score, tuple(layers), tuple(methods), rows, skips, tuple(notes))
 
 
-def check_settings(
-    methods: str | Sequence[str] | None, levels: Sequence[float], seed: int = 0, examples: int = 512
-) -> tuple[list[str], list[float]]:
-    """The methods and, rising loss last, the levels; raises SettingError for those that are none."""
-    names = list(METHODS if methods is None else [methods] if isinstance(methods, str) else methods)
-    unknown = [name for name in names if name not in METHODS]
-    if unknown or not names:
-        raise SettingError(f"methods must be of {', '.join(METHODS)}. Received: {unknown or names} (scan).")
-    given = [levels] if is_number(levels) else list(levels)
-    wrong = [level for level in given if not (is_number(level) and 0 < level < 1)]
-    if wrong or not given:
-        raise SettingError(
-            f"levels must be in (0, 1), the share of a layer that is kept. Received: levels={wrong or given} (scan). "
-            "Use e.g. 0.75, 0.5 and 0.25."
-        )
-    for name, value, least in (("examples", examples, 1), ("seed", seed, 0)):
-        if not is_whole(value, least):
-            raise SettingError(f"{name} must be a whole number of at least {least}. Received: {name}={value!r} (scan).")
-    return list(dict.fromkeys(names)), sorted({float(level) for level in given}, reverse=True)
-
-
-def _cases(scope: Scope, columns: dict[str, list[tuple[float, str]]]) -> tuple[list[Case], list[MethodSkip]]:
+def _cases(scope: Scope, columns: Columns) -> tuple[list[Case], list[MethodSkip]]:
     cases, skips = [], []
     for name, levels in columns.items():
         found, left = METHODS[name].cases(scope, [level for level, _ in levels])
@@ -143,43 +129,6 @@ def _quietly() -> Iterator[None]:
     """The parts of a case show no bars of their own: hundreds would pass by."""
     with showing(lambda label, total: contextlib.nullcontext(lambda amount=1.0: None)):
         yield
-
-
-def _times(scope: Scope, names: list[str], done: list[tuple[Case, dict]]) -> tuple[float | None, list, list[str]]:
-    """(the network's milliseconds, for each case those that it saves, what must be said of them)."""
-    unknown: list[float | None] = [None] * len(done)
-    if not scope.latency:
-        return None, unknown, ["Latency was not looked at."]
-    try:
-        whole_ms = _kept(scope, "network", [], lambda: predict_latency(scope.model, input_shape=scope.input_shape).ms)
-    except ParedownError as error:
-        return None, unknown, [f"Latency is not known: {error}"]
-    times, notes = dict[int, float | None](), []
-    for name in names:
-        mine = [number for number, (case, _) in enumerate(done) if case.method == name]
-        if METHODS[name].untimed and mine:
-            notes.append(f"Latency of {name} is not known: {METHODS[name].untimed}.")
-        mores = [done[number][1]["more"] for number in mine]
-        try:
-            found = _kept(scope, name, mores, lambda name=name, mores=mores: METHODS[name].times(scope, mores))
-        except ParedownError as error:
-            found = [None] * len(mine)
-            notes.append(f"Latency of {name} is not known: {error}")
-        times |= dict(zip(mine, found, strict=True))
-    return whole_ms, [times[number] for number in range(len(done))], notes
-
-
-def _kept(scope: Scope, name: str, mores: list[dict], measure: Any) -> Any:
-    """Times that were measured before, or are now."""
-    if name != "network" and not mores:
-        return []
-    key = next_key(scope.key, "latency", {"of": name, "cases": mores})
-    found = scope.kept.get(key)
-    if found is None:
-        with task(f"Time {name}", total=None):
-            found = measure()
-        scope.kept.keep(key, found)
-    return found
 
 
 def _metric(scope: Scope) -> dict[str, Any] | None:
@@ -214,7 +163,7 @@ def _share(part: float | None, whole: float | None) -> float | None:
     return None if part is None or not whole else part / whole
 
 
-def _in_one(skips: list[MethodSkip], columns: dict[str, list]) -> tuple[MethodSkip, ...]:
+def _in_one(skips: list[MethodSkip], columns: Columns) -> tuple[MethodSkip, ...]:
     """A layer that is left alone at every level for one reason is named once."""
     found: dict[tuple[str, str, str], list[MethodSkip]] = {}
     for skip in skips:

@@ -135,7 +135,7 @@ class Scope:
 
     def predicted(self, path: str, lost: float) -> float:
         """The network's loss by the mean square change of one layer's outputs."""
-        return lost * self.gain(path)
+        return float(lost * self.gain(path))
 
     def gain(self, path: str) -> float:
         """What a mean square change of 1 at a layer's outputs comes to at the network's: tried with a small random
@@ -159,7 +159,7 @@ class Scope:
         with self.trial.changed():
             self.fitting.put(path, matrix + step, np.broadcast_to(shift, (matrix.shape[1],)))
             change = self.trial.judge(self.trial.outputs())["measured"]
-        return change / max(self.lost(path, step, shift), 1e-30)
+        return float(change / max(self.lost(path, step, shift), 1e-30))
 
 
 def matrix_of(layer: Any) -> np.ndarray:
