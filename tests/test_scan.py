@@ -11,7 +11,7 @@ from keras import layers
 import paredown
 from networks import randomize
 from paredown.cli.main import run
-from paredown.data import Data, Split
+from paredown.data import Data
 from paredown.errors import SettingError
 from paredown.export import export_litert
 from paredown.measure import LiteRTRunner
@@ -45,10 +45,13 @@ def _dense():
     return randomize(keras.Model(i, layers.Dense(8, name="out")(x)))
 
 
-def _data(shape, classes=4, rows=240, seed=0):
+def _noise(shape, classes=4, seed=0):
     generator = np.random.default_rng(seed)
-    x = generator.normal(size=(rows, *shape)).astype("float32")
-    return Data(train=(x, generator.integers(0, classes, rows)), name="noise")
+    return generator.normal(size=(240, *shape)).astype("float32"), generator.integers(0, classes, 240)
+
+
+def _data(shape, classes=4, seed=0):
+    return Data(train=_noise(shape, classes, seed), name="noise")
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +62,9 @@ def case():
     return model, data, before, found
 
 
-def _scope(model, data):
+@pytest.fixture(scope="module")
+def scope(case):
+    model, data, *_ = case
     read, judged = parts(data, 512, 0)
     return Scope(model, read, judged, 0, Kept(None), "key", False)
 
@@ -110,9 +115,8 @@ def test_coupled_layers_are_one_row(case):
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "quantize"])
-def test_measured_is_what_the_transform_gives_on_that_layer_alone(case, name):
-    model, data, _, found = case
-    scope = _scope(model, data)
+def test_measured_is_what_the_transform_gives_on_that_layer_alone(case, scope, name):
+    model, *_, found = case
     cases, _ = METHODS[name].cases(scope, [METHODS[name].levels((0.5,))[-1][0]])
     tried = {(row.layer, row.level): row for row in found.rows if row.method == name}
     assert cases
@@ -121,7 +125,9 @@ def test_measured_is_what_the_transform_gives_on_that_layer_alone(case, name):
         if isinstance(figures, str):
             assert (one.layer, one.level) not in tried
             continue
-        result = one.alone(figures["more"])(model, scope.data)
+        transform = one.alone(figures["more"])
+        assert transform is not None
+        result = transform(model, scope.data)
         outputs = result.model.predict(scope.judged.x[:], verbose=0)
         row = tried[one.layer, one.level]
         assert row.measured == pytest.approx(_change(model, outputs, scope.judged), rel=1e-3, abs=1e-9), one.layer
@@ -130,9 +136,8 @@ def test_measured_is_what_the_transform_gives_on_that_layer_alone(case, name):
             assert row.saved_params == model.count_params() - result.model.count_params()
 
 
-def test_measured_is_what_the_quantized_file_gives(case, tmp_path):
-    model, data, _, found = case
-    scope = _scope(model, data)
+def test_measured_is_what_the_quantized_file_gives(case, scope, tmp_path):
+    model, *_, found = case
     row = found.of("conv2", "quantize")[0]
     export = export_litert(model, tmp_path / "q.tflite", {"conv2": row.setting}, scope.data)
     (outputs,) = LiteRTRunner(export.path).run(scope.judged.x[:])
@@ -141,17 +146,17 @@ def test_measured_is_what_the_quantized_file_gives(case, tmp_path):
 
 
 def test_prediction_is_exact_where_the_layer_gives_the_outputs():
-    model, data = _dense(), _data((10,))
+    model, (x, _) = _dense(), _noise((10,))
     # The same examples for both parts.
-    data = Data(train=data.train, calibration=data.train.x.copy())
-    found = scan_sensitivity(model, Data(train=Split(data.train.x), calibration=data.calibration), **BRIEF)
+    found = scan_sensitivity(model, Data(train=x, calibration=x.copy()), **BRIEF)
     for method in ("factorize", "share_weights"):
         for row in found.of("out", method):
             assert row.predicted == pytest.approx(row.measured, rel=1e-3), row
     # Behind a ReLU it is near: the ridge of the refit is chosen on held-out rows.
     for row in found.of("hidden", "prune_channels"):
         assert row.predicted == pytest.approx(row.measured, rel=0.2), row
-    assert {found.metric, *(row.score_drop for row in found.rows)} == {None}
+    assert found.metric is None
+    assert {row.score_drop for row in found.rows} == {None}
 
 
 def test_the_network_is_as_it_was(case):
@@ -279,6 +284,7 @@ def test_the_heat_map_is_plotlys_once_colours_are_put_in(case):
 
     *_, found = case
     figure = heat_map.heat_map(found.to_dict())
+    assert figure is not None
     plain = json.loads(re.sub(r'"--\w+"', '"#123456"', json.dumps(figure)))
     drawn = go.Figure(plain)
     shown = sum(z is not None for trace in figure["data"] for line in trace["z"] for z in line if "coloraxis" in trace)
@@ -315,9 +321,9 @@ def test_fat_is_what_gives_most_for_little():
 
 
 def test_the_command(tmp_path, capsys):
-    model, data = _dense(), _data((10,), 8)
-    model.save(tmp_path / "m.keras")
-    np.savez(tmp_path / "d.npz", x_train=data.train.x, y_train=data.train.y)
+    x, y = _noise((10,), 8)
+    _dense().save(tmp_path / "m.keras")
+    np.savez(tmp_path / "d.npz", x_train=x, y_train=y)
     line = ["scan", str(tmp_path / "m.keras"), "--data", str(tmp_path / "d.npz"), "--out", str(tmp_path / "out")]
     line += ["--methods", "factorize,share_weights", "--levels", "0.5", "--no-latency"]
     assert run(line) == 0

@@ -14,7 +14,8 @@ def fattest(scan: dict, most: int = 5) -> list[dict]:
     """The layers that can give most at a loss of at most `FREE`: the best case of each, the most worth first."""
     best: dict[str, dict] = {}
     for row in scan["rows"]:
-        if row["measured"] <= FREE and worth(row) > worth(best.get(row["layer"], row)) * (row["layer"] in best):
+        known = best.get(row["layer"])
+        if row["measured"] <= FREE and worth(row) > (worth(known) if known else 0.0):
             best[row["layer"]] = row
     return sorted(best.values(), key=lambda row: -worth(row))[:most]
 

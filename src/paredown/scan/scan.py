@@ -31,7 +31,7 @@ def scan(
     model: Any,
     data: Data,
     methods: str | Sequence[str] | None = None,
-    levels: Sequence[float] = LEVELS,
+    levels: float | Sequence[float] = LEVELS,
     folder: str | os.PathLike | None = None,
     seed: int = 0,
     examples: int = 512,

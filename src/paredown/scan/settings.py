@@ -8,14 +8,14 @@ from paredown.transform import is_number, is_whole
 
 
 def check_settings(
-    methods: str | Sequence[str] | None, levels: Sequence[float], seed: int = 0, examples: int = 512
+    methods: str | Sequence[str] | None, levels: float | Sequence[float], seed: int = 0, examples: int = 512
 ) -> tuple[list[str], list[float]]:
     """The methods and, rising loss last, the levels; raises SettingError for those that are none."""
     names = list(METHODS if methods is None else [methods] if isinstance(methods, str) else methods)
     unknown = [name for name in names if name not in METHODS]
     if unknown or not names:
         raise SettingError(f"methods must be of {', '.join(METHODS)}. Received: {unknown or names} (scan).")
-    given = [levels] if is_number(levels) else list(levels)
+    given = [levels] if isinstance(levels, int | float) else list(levels)
     wrong = [level for level in given if not (is_number(level) and 0 < level < 1)]
     if wrong or not given:
         raise SettingError(
