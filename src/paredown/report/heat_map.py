@@ -27,7 +27,9 @@ from paredown.report import formats
 #: Losses at the ends of the colour scale; beyond them all is fat, or bone.
 LEAST, MOST = 1e-4, 1.0
 #: Space between two methods, in columns; longest layer name that is written out, and pixels of a layer's row.
-_GAP, _LONGEST, _ROW_PX = 0.6, 16, 22
+_GAP, _LONGEST, _ROW_PX = 0.6, 20, 22
+#: Pixels above the layers for the methods' names, and below for the levels' and the colour bar.
+_ABOVE_PX, _BELOW_PX = 46, 100
 _SCALE = [[0, "--fat"], [0.5, "--between"], [1, "--bone"]]
 
 
@@ -182,10 +184,10 @@ def _above(label: str, x: float) -> dict:
 
 def _layout(layers: list, ticks: list, titles: list) -> dict:
     exponents = list(range(round(math.log10(LEAST)), round(math.log10(MOST)) + 1))
-    axis = {"fixedrange": True, "automargin": True, "showgrid": False, "zeroline": False, "ticks": ""}
+    axis = {"fixedrange": True, "showgrid": False, "zeroline": False, "ticks": ""}
     return {
-        "height": 152 + _ROW_PX * len(layers),
-        "margin": {"l": 8, "r": 8, "t": 46, "b": 8},
+        "height": _ABOVE_PX + _BELOW_PX + _ROW_PX * len(layers),
+        "margin": {"l": 8, "r": 8, "t": _ABOVE_PX, "b": _BELOW_PX},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": "system-ui, sans-serif", "size": 12, "color": "--soft"},
@@ -201,6 +203,7 @@ def _layout(layers: list, ticks: list, titles: list) -> dict:
             "ticktext": [_short(layer) for layer in layers],
             "range": [len(layers) - 0.5, -0.5],
             "tickfont": {"size": 11, "color": "--ink"},
+            "automargin": True,
         },
         "coloraxis": {
             # A little beyond the last tick, whose label would be left out.
@@ -213,8 +216,9 @@ def _layout(layers: list, ticks: list, titles: list) -> dict:
                 "len": 1,
                 "x": 0.5,
                 "y": 0,
-                "yanchor": "top",
-                "ypad": 58,
+                "yref": "container",
+                "yanchor": "bottom",
+                "ypad": 4,
                 "xpad": 0,
                 "outlinewidth": 0,
                 "tickvals": exponents,
