@@ -84,6 +84,31 @@ def record(count: int = 90) -> dict:
     return record_example.classifier() | {"search": search(count)}
 
 
+def scan() -> dict:
+    """What a sensitivity scan of two layers by one method says, one of its places left alone."""
+    levels = [{"level": 0.25, "label": "25 %"}, {"level": 0.5, "label": "50 %"}]
+    shares = {"saved_macs": 10, "saved_params": 5, "saved_bytes": 20, "saved_ms": None}
+    shares |= {"share_macs": 0.1, "share_params": 0.1, "share_ms": None}
+    rows = [
+        {"layer": layer, "layers": [layer], "method": "prune", "level": level, "setting": f"{level} of the channels"}
+        | {"predicted": loss, "measured": loss, "score_drop": loss / 2}
+        | shares
+        for layer, level, loss in (("conv1", 0.25, 0.001), ("conv1", 0.5, 0.01), ("conv2", 0.25, 0.2))
+    ]
+    return {
+        "schema": 1,
+        "model": {"name": "classifier", "macs": 100, "params": 50, "latency_ms": None},
+        "data": {"name": "mnist", "examples": 1000, "judged": 500, "labelled": True},
+        "seed": 0,
+        "metric": {"name": "accuracy", "value": 0.99, "higher_is_better": True},
+        "layers": ["conv1", "conv2"],
+        "methods": [{"name": "prune", "label": "pruned", "levels": levels}],
+        "rows": rows,
+        "skips": [{"layer": "conv2", "method": "prune", "level": 0.5, "reason": "nothing would be left"}],
+        "notes": ["Latency was not measured."],
+    }
+
+
 def missed(count: int = 90) -> dict:
     """The same search, asked for more than there is."""
     found = record(count)

@@ -48,11 +48,11 @@ def test_a_missed_limit_is_said_at_the_top_with_the_nearest_thing():
     found = search_example.missed()
     notice = notices.notices(found)[0]
     assert notice.title == "The search could not meet its limits"
-    assert "No recipe meets all limits." in notice.text
     assert f"Latency 0.123 ms where at most 0.100 ms was asked ({100 * (0.123 / 0.1 - 1):.0f} % over)" in notice.text
     assert f"Accuracy lost 1.23 points where at most 1.00 points was asked ({1.23 - 1:.2f} points more)" in notice.text
     assert "File" not in notice.text
     page = render(found)
+    assert "✗ No recipe meets all limits." in page
     assert page.count("✗ missed") == 2
     assert page.count("✓ met") == 1
 
@@ -73,6 +73,7 @@ def test_a_limit_of_which_nothing_is_known_is_neither_met_nor_missed():
         (0.0042, "accuracy", "0.42 points"),
         (-0.001, "accuracy", "0.10 points gained"),
         (0.0631, "output_error", "0.0631"),
+        (0.0631, "mean_squared_error", "6.31 %"),
         (None, "accuracy", "unknown"),
     ],
 )
@@ -135,6 +136,25 @@ def test_limits_are_lines_on_their_own_axis_and_the_loss_on_all():
     assert [len(views[cost]["layout"]["shapes"]) for cost in ("latency_ms", "size_bytes", "macs")] == [2, 2, 1]
     upright, level = views["latency_ms"]["layout"]["shapes"]
     assert (upright["x0"], level["y0"]) == (0.5 * 0.842, pytest.approx(100 * (0.9914 - 0.01)))
+
+
+@pytest.mark.parametrize(
+    ("metric", "before", "expected"),
+    [("output_error", 0.0, 0.02), ("mean_squared_error", 0.5, 0.5 * (1 + 0.02)), ("accuracy", 0.9, 0.9 - 0.02)],
+)
+def test_the_loss_that_is_allowed_is_a_score(metric, before, expected):
+    found = {"metric": {"name": metric, "higher_is_better": metric == "accuracy"}, "max_drop": 0.02}
+    assert axes.worst(found | {"original": {"score": before}}) == pytest.approx(expected)
+
+
+def test_the_heat_map_stands_there_where_a_scan_was_made():
+    record = search_example.record(8)
+    assert "heat-map" not in figures(render(record))
+    record["search"]["scan"] = search_example.scan()
+    page = render(record)
+    assert figures(page)["heat-map"]["data"]
+    assert 'id="chart-heat-map"' in page
+    assert "Latency was not measured." in page
 
 
 def test_scores_near_the_limit_come_first_and_leave_out_what_is_counted():

@@ -59,7 +59,14 @@ def _short(text: str) -> str:
 def worst(found: dict) -> float | None:
     """The score that may just be reached; None where no loss was named, or the original's score is not known."""
     original, most = found["original"].get("score"), found.get("max_drop")
-    return None if original is None or most is None else original - sign(found) * most
+    return None if original is None or most is None else _after(found, most)
+
+
+def _after(found: dict, drop: float) -> float:
+    """The score that a loss leads to. Losses of other metrics than these two are relative."""
+    original, metric = found["original"]["score"], found["metric"]["name"]
+    whole = 1.0 if metric in ("accuracy", "output_error") else abs(original)
+    return original - sign(found) * drop * whole
 
 
 def sign(found: dict) -> int:
@@ -79,7 +86,7 @@ def near(found: dict) -> tuple[float, float] | None:
         return None
     better, number = sign(found), found.get("chosen")
     kept = [row["score"] for row in found["trials"] if row["number"] == number and finite(row.get("score"))]
-    low = min(original - better * _ROOM * most, *kept, key=lambda score: better * score)
+    low = min(_after(found, _ROOM * most), *kept, key=lambda score: better * score)
     high = max(original, *known, key=lambda score: better * score)
     room = 0.08 * abs(high - low)
     return min(low, high) - room, max(low, high) + room

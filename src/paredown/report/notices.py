@@ -26,7 +26,7 @@ def _limits_not_met(record: dict) -> list[Notice]:
     found = record.get("search")
     if not found or found["met"]:
         return []
-    return [Notice("The search could not meet its limits", " ".join([found["verdict"], search.nearest(found)]).strip())]
+    return [Notice("The search could not meet its limits", search.nearest(found) or found["verdict"])]
 
 
 def _failed_checks(record: dict) -> list[Notice]:

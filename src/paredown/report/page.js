@@ -10,7 +10,7 @@
       Object.keys(value).forEach(function (name) { out[name] = coloured(value[name], name, style); });
       return out;
     }
-    var named = typeof value === "string" && value.startsWith("--") && /color$/.test(key);
+    var named = typeof value === "string" && value.startsWith("--") && /color(scale)?$/.test(key);
     return named ? style.getPropertyValue(value).trim() : value;
   }
 

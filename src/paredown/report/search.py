@@ -77,8 +77,11 @@ def lost_name(metric: dict) -> str:
 
 
 def difference(value: float, metric: str) -> str:
-    """A difference of scores in its unit: accuracy in points."""
-    return f"{100 * value:.2f} points" if metric == "accuracy" else formats.digits(value)
+    """A loss of score in its unit: accuracy in points, the distance from the original's outputs as it is, and what an
+    error rose by in percent of it."""
+    if metric == "accuracy":
+        return f"{100 * value:.2f} points"
+    return formats.digits(value) if metric == "output_error" else f"{formats.digits(100 * value)} %"
 
 
 def lost(value: float | None, metric: str) -> str:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from paredown.report import axes, formats, pareto, search, trials
+from paredown.report import axes, formats, heat_map, pareto, search, trials
 from paredown.report.trials import Trial
 
 
@@ -24,7 +24,6 @@ class Section:
         found: The record's `search`.
         asked: The limits and what became of them.
         facts: What was tried, in a sentence.
-        nearest: What was found instead, where limits were not met.
         front: The front's trials, cheapest first.
         others: The other trials that have their recipe on the page, or failed.
         left_out: How many trials' recipes are not on the page.
@@ -38,7 +37,6 @@ class Section:
     found: dict
     asked: list[search.Asked]
     facts: str
-    nearest: str
     front: list[Trial]
     others: list[Trial]
     left_out: int
@@ -77,7 +75,6 @@ def section(record: dict) -> Section | None:
         found,
         search.asked(found),
         search.facts(found),
-        "" if found["met"] else search.nearest(found),
         front,
         others,
         len(rows) - len(front) - len(others),
@@ -86,8 +83,12 @@ def section(record: dict) -> Section | None:
         axes.beyond(found),
         [(kind, text) for kind, text in KEYS.items() if kind in kinds],
         trials.places(found).get(found.get("chosen"), front[0].place if front else None),
-        {"pareto": chart} if chart else {},
+        {name: figure for name, figure in (("pareto", chart), ("heat-map", _heat_map(found))) if figure},
     )
+
+
+def _heat_map(found: dict) -> dict | None:
+    return heat_map.heat_map(found["scan"]) if found.get("scan") else None
 
 
 def _by_cost(found: dict, rows: list[Trial], costs: list[str]) -> list[Trial]:

@@ -107,10 +107,12 @@ def _figures(found: dict, trial: dict, measured: dict | None):
     metric = found["metric"]
     if trial.get("reason"):
         yield "Failed" if trial["state"] == "failed" else "Note", trial["reason"]
+    if trial.get("of") is not None:
+        yield "Continues", f"trial {trial['of']}"
     yield "Score", formats.score(trial.get("score"), metric["name"])
     if trial.get("drop") is not None:
         error = trial.get("drop_error")
-        give = "" if error is None else f" (± {search.difference(error, metric['name'])}, one standard error)"
+        give = "" if not error else f" (± {search.difference(error, metric['name'])}, one standard error)"
         yield search.lost_name(metric), search.lost(trial["drop"], metric["name"]) + give
     if measured:
         yield (
