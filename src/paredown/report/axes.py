@@ -1,6 +1,8 @@
 """The axes of the search's plot: what they span, their round figures, and which scores are near what was asked for."""
 
 import math
+from collections.abc import Sequence
+from typing import TypeGuard
 
 #: From where on an axis of costs is logarithmic: largest over smallest.
 _WIDE = 6
@@ -8,7 +10,7 @@ _WIDE = 6
 _ROOM = 3
 
 
-def finite(value: float | None) -> bool:
+def finite(value: float | None) -> TypeGuard[float]:
     """Whether a figure is known and has a place on an axis."""
     return value is not None and math.isfinite(value)
 
@@ -37,7 +39,7 @@ def ticks(spanned: dict, show) -> dict:
 
 def _decades(low: float, high: float) -> list[float]:
     """1, 2, 5 of each power of ten between two exponents; fewer where there are many powers."""
-    steps = (1, 2, 5) if high - low < 1.3 else (1, 3) if high - low < 2.6 else (1,)
+    steps = (1, 2, 5) if high - low < 1.45 else (1, 3) if high - low < 2.6 else (1,)
     values = [step * 10.0**power for power in range(math.floor(low), math.ceil(high)) for step in steps]
     return [value for value in values if low <= math.log10(value) <= high]
 
@@ -110,6 +112,6 @@ def scale(found: dict) -> int:
     return 100 if found["metric"]["name"] == "accuracy" else 1
 
 
-def scaled(found: dict, values: list) -> list:
+def scaled(found: dict, values: Sequence) -> list:
     """Scores as they are drawn; None, which JSON has, for what has no place."""
     return [scale(found) * value if finite(value) else None for value in values]

@@ -115,8 +115,8 @@ def _x_view(found: dict, cost: str, rows: list[dict], groups: dict[str, list[int
 def _y_views(found: dict) -> dict:
     """The scores near what was asked for first, where not all are; then all."""
     axis = charts.layout(0)["yaxis"] | {"title": charts.title(charts.score_title(found["metric"])), "nticks": 8}
-    ranges = {"near": axes.near(found)} if axes.beyond(found) else {}
-    ranges["all"] = axes.whole(found)
+    near = axes.near(found) if axes.beyond(found) else None
+    ranges = {**({"near": near} if near else {}), "all": axes.whole(found)}
     return {name: {"layout": {"yaxis": {**axis, "range": axes.scaled(found, ends)}}} for name, ends in ranges.items()}
 
 

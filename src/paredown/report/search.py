@@ -49,7 +49,14 @@ def _limit(limit: dict) -> Asked:
     label, show = FIGURES.get(limit["figure"], (limit["figure"], formats.digits))
     value, reached = limit["value"], limit.get("reached")
     met = None if reached is None else reached <= value
-    return Asked(label, limit["asked"], show(value), show(reached), met, _over(reached, value))
+    return Asked(
+        label,
+        limit["asked"],
+        show(value),
+        formats.UNKNOWN if reached is None else show(reached),
+        met,
+        _over(reached, value),
+    )
 
 
 def _over(reached: float | None, value: float) -> str:

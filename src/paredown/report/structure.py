@@ -50,7 +50,9 @@ def outline(rows: list[dict]) -> Outline:
 def _column(place: int, row: dict, most: float) -> Column:
     before, after = (row.get(f"channels_{when}") for when in ("before", "after"))
     heights = [None if value is None else round(HEIGHT * (value / most) ** 0.5, 2) for value in (before, after)]
-    return Column(STEP * place, *heights, layers.state(row), f"{row['name']} ({row['kind']}): {_change(row)}")
+    return Column(
+        STEP * place, heights[0], heights[1], layers.state(row), f"{row['name']} ({row['kind']}): {_change(row)}"
+    )
 
 
 def _change(row: dict) -> str:

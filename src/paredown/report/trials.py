@@ -120,7 +120,7 @@ def _figures(found: dict, trial: dict, measured: dict | None):
             formats.ms(measured.get("latency_ms")) + _aside(speed(measured, "the original's speed")),
         )
     if trial.get("latency_ms") is not None:
-        source = {"tables": "from tables", "estimated": "estimated"}.get(trial.get("latency_from"), "")
+        source = {"tables": "from tables", "estimated": "estimated"}.get(trial.get("latency_from") or "", "")
         yield "Latency" + (f", {source}" if source else ""), formats.ms(trial["latency_ms"])
     if trial.get("size_bytes") is not None:
         yield "File", formats.size(trial["size_bytes"])
@@ -137,7 +137,8 @@ def speed(measured: dict, unit: str = "") -> str:
     median, low, high = (measured.get(f"speedup_{name}") for name in ("median", "p10", "p90"))
     if median is None:
         return ""
-    spread = f", p10–p90 {formats.digits(low)} to {formats.digits(high)}" if None not in (low, high) else ""
+    known = low is not None and high is not None
+    spread = f", p10–p90 {formats.digits(low)} to {formats.digits(high)}" if known else ""
     return f"{formats.factor(median)}{' ' if unit else ''}{unit}{spread}"
 
 
