@@ -7,7 +7,7 @@ from pathlib import Path
 
 from paredown.errors import SettingError
 from paredown.files import write_text
-from paredown.report import charts, formats, layers, notices, summary
+from paredown.report import charts, formats, layers, notices, search, search_section, steps, structure, summary
 
 SCHEMA = 1
 _NEEDED = ("model", "data", "environment", "metric", "original", "compressed", "steps", "export", "layers")
@@ -61,6 +61,8 @@ def render(record: dict) -> str:
         "latency": charts.latency_chart(record),
         "roofline": charts.roofline_chart(record),
     }
+    section = search_section.section(record)
+    figures |= section.figures if section else {}
     return (
         templates()
         .get_template("template.html.j2")
@@ -77,6 +79,10 @@ def render(record: dict) -> str:
             runs_beyond=charts.runs_beyond(record) if figures["latency"] else 0,
             slowest=summary.slowest_layers(record),
             bars=layers.bars(record["layers"]),
+            outline=structure.outline(record["layers"]),
+            steps=steps.steps(record),
+            steps_seconds=steps.seconds(record),
+            section=section,
             most_bars=layers.MOST_BARS,
             figures=figures,
             plotly_js=get_plotlyjs() if any(figures.values()) else "",
@@ -104,7 +110,7 @@ def templates():
         loader=PackageLoader("paredown.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["breakable"] = _breakable
-    environment.globals |= {"formats": formats, "summary": summary, "told_figure": layers.told_figure}
+    environment.globals |= {"formats": formats, "search": search, "summary": summary, "told_figure": layers.told_figure}
     return environment
 
 
