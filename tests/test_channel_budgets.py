@@ -13,6 +13,7 @@ from paredown.channels import Channels
 from paredown.errors import SettingError
 from paredown.latency_table import LayerLatency
 from paredown.profiling import LatencyCount, ParameterCount
+from paredown.transforms.channel_budget import widths_left
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -186,3 +187,45 @@ def test_a_layer_without_channels_of_its_own_cannot_be_in_a_table():
 def test_wrong_budgets_are_named_with_their_value(settings, message):
     with pytest.raises(SettingError, match=message):
         PruneChannels(**settings)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_widths_give_the_same_network_again(name):
+    model = NETWORKS[name]()
+    channels = Channels(model)
+    first = PruneChannels(criterion="random", sparsity=0.5, scope="global")(model, seed=3) if channels.groups else None
+    widths = widths_left(channels, {**first.removed, **first.inside}) if first else {}
+    if not widths:
+        assert first is None or widths is None or not {**first.removed, **first.inside}
+        return
+    again = PruneChannels(criterion="random", widths=widths)(model, seed=3)
+    assert {**again.removed, **again.inside}.keys() == {**first.removed, **first.inside}.keys()
+    for path, gone in {**first.removed, **first.inside}.items():
+        assert np.array_equal({**again.removed, **again.inside}[path], gone), path
+
+
+@pytest.mark.parametrize(
+    ("widths", "message"),
+    [
+        ({}, r"at least 1. Received: widths={}"),
+        ({"first": 0}, r"at least 1. Received: widths={'first': 0}"),
+        ({"first": 2.0}, r"Received: widths={'first': 2.0}"),
+        ({"out": 1}, r"Received: widths={'out': 1}, which has no channels that may go"),
+        ({"first": 17}, r"Received: widths={'first': 17}, which has 16 channels"),
+        ({"second": 1}, r"Received: widths={'second': 1}, which has no channels that may go"),
+    ],
+)
+def test_widths_that_cannot_be(widths, message):
+    with pytest.raises(SettingError, match=message):
+        PruneChannels(criterion="l2_norm", widths=widths)(_two_layers())
+
+
+def test_coupled_layers_get_one_width():
+    i = keras.Input((4, 4, 3))
+    x = layers.Conv2D(8, 1, name="trunk")(i)
+    x = layers.Add()([x, layers.Conv2D(8, 3, padding="same", name="branch")(x)])
+    model = randomize(keras.Model(i, layers.Conv2D(2, 1, name="out")(x)))
+    with pytest.raises(SettingError, match="'trunk' and 'branch', coupled, with 4 and 5"):
+        PruneChannels(criterion="l2_norm", widths={"trunk": 4, "branch": 5})(model)
+    result = PruneChannels(criterion="l2_norm", widths={"branch": 5})(model)
+    assert result.model.get_layer("trunk").filters == result.model.get_layer("branch").filters == 5

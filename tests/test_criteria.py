@@ -211,7 +211,7 @@ def test_excluded_layers_and_what_is_coupled_with_them_stay():
         ({"sparsity": float("nan")}, r"Received: sparsity=nan"),
         ({"macs": 0}, r"macs must be in \(0, 1\]\. Received: macs=0 "),
         ({"macs": 1.5}, r"Received: macs=1\.5"),
-        ({}, r"Exactly one of sparsity, threshold, macs, params and latency must be given\. Received: none"),
+        ({}, r"Exactly one of sparsity, threshold, macs, params, latency and widths must be given\. Received: none"),
         ({"sparsity": 0.5, "macs": 0.5}, r"Received: \{'sparsity': 0\.5, 'macs': 0\.5\}"),
         (
             {"sparsity": 0.5, "criterion": "l3_norm"},

@@ -93,7 +93,7 @@ def test_every_transform_has_its_recipe_name():
         ("transforms:\n  - prune_channels: {sparsity: 1.2}", r"sparsity must be in \[0, 1\)\. Received: sparsity=1\.2 \(transform 1, PruneChannels\)"),
         ("transforms:\n  - fine_tune\n  - prune_channels: {criterion: magic, macs: 0.5}", r"Received: criterion='magic' \(transform 2, PruneChannels\)"),
         ("transforms:\n  - prune_channels: {sparsity: half}", r"Received: sparsity='half' \(transform 1, PruneChannels\)"),
-        ("transforms:\n  - prune_channels: {}", r"Exactly one of sparsity, threshold, macs, params and latency must be given\. Received: none"),
+        ("transforms:\n  - prune_channels: {}", r"Exactly one of sparsity, threshold, macs, params, latency and widths must be given\. Received: none"),
         ("transforms:\n  - prune_channels: {sparsity: 0.5, macs: 0.5}", r"Received: \{'sparsity': 0\.5, 'macs': 0\.5\}"),
         ("transforms:\n  - prune_weights: {sparsity: 0.5, pattern: diagonal}", r"Received: pattern='diagonal' \(transform 1, PruneWeights\)"),
         ("transforms:\n  - prune_chanels: {sparsity: 0.5}", r"must be one of prune_channels, .*Received: 'prune_chanels' \(transform 1\)"),

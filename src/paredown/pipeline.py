@@ -12,18 +12,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from paredown.checkpoints import Checkpoints, first_key, next_key
-from paredown.data import Data, Split, with_validation
+from paredown.data import Data, with_validation
 from paredown.environment import environment
 from paredown.errors import CheckError, SettingError
 from paredown.export import Export, export_litert
 from paredown.latency import roofline
-from paredown.measure import CLEARLY_SLOWER, Score, measure_latency, score_keras, score_litert
+from paredown.measure import CLEARLY_SLOWER, Score, measure_latency, outputs_of, score_keras, score_litert
 from paredown.model_file import check_model, load_model
-from paredown.network import Network
 from paredown.profiling import Profile, compared, profile
 from paredown.progress import task
 from paredown.recipe import Recipe
@@ -112,7 +110,7 @@ class _Compression:
         self.judged = data.validation or data.train or data.calibration
         if self.judged.y is None:
             self.judged = self.judged.take(UNLABELLED_EXAMPLES)
-        self.reference = None if self.judged.y is not None else _outputs(model, self.judged)
+        self.reference = None if self.judged.y is not None else outputs_of(model, self.judged)
 
     def run(self) -> Run:
         key = first_key(self.original, self.data, self.seed, self.environment)
@@ -307,17 +305,6 @@ def _slower(earlier: Path, later: Path) -> dict | None:
     if second.speedup_median >= CLEARLY_SLOWER:
         return None
     return {"before_ms": first.median_ms, "after_ms": second.median_ms, "speedup": second.speedup_median}
-
-
-def _outputs(model: Any, split: Split) -> list[np.ndarray]:
-    """The network's outputs on all of a (small) split, one array (n, ...) each."""
-    network = Network(model)
-    parts = []
-    for x, _ in split.batches(16):
-        columns = list(x) if isinstance(x, tuple) else [x]
-        outputs = model(network.pack_inputs(network.cast_inputs(columns)), training=False)
-        parts.append([keras.ops.convert_to_numpy(output) for output in keras.tree.flatten(outputs)])
-    return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
 
 def _told(result: TransformResult) -> dict[str, Any]:

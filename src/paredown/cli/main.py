@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from paredown.cli import bench, compress, demo, experiment, export, pack, profile, report, setup
+from paredown.cli import bench, compress, demo, experiment, export, pack, profile, report, search, setup
 from paredown.errors import ParedownError
 
 USER_ERROR, UNEXPECTED, INTERRUPTED = 2, 1, 130
@@ -27,6 +27,7 @@ app = typer.Typer(
 app.command()(demo.demo)
 app.command()(profile.profile)
 app.command()(compress.compress)
+app.command()(search.search)
 app.command()(export.export)
 app.command()(bench.bench)
 app.command()(report.report)
@@ -57,7 +58,8 @@ def run(arguments: list[str] | None = None) -> int:
     Args:
         arguments: Without the program's name; None takes the process's own.
     Returns:
-        The exit status: 0, 2 for a user's error, 130 when interrupted, 1 for a fault of paredown.
+        The exit status: 0, 2 for a user's error, 3 for a search that did not meet its limits, 130 when interrupted,
+        1 for a fault of paredown.
     """
     try:
         # Outside standalone mode typer hands back the code of an early exit, or whatever the command returned.

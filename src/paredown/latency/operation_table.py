@@ -113,6 +113,14 @@ class OperationTable:
         reference_ms = self.reference_ms()
         return {key: known[key] * reference_ms for key in by_key}
 
+    def known_ms(self, wanted: Iterable[Operation]) -> dict[str, float]:
+        """Milliseconds of those operations that have been measured before, by their keys."""
+        known = self._known()
+        if not known:
+            return {}
+        reference_ms = self.reference_ms()
+        return {o.key: known[o.key] * reference_ms for o in wanted if o.key in known}
+
     def reference_ms(self) -> float:
         """The reference operation's fastest time seen."""
         rows = self._read("SELECT ms FROM reference WHERE device=? AND runtime=? AND threads=?")

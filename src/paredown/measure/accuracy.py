@@ -20,6 +20,8 @@ from paredown.measure.litert_runner import LiteRTRunner
 # Rows per batch: at most 256, and at most this many input numbers, so that large images do not fill the memory.
 ROWS_PER_BATCH = 256
 NUMBERS_PER_BATCH = 2**22
+# Rows per batch where all outputs are kept.
+_OUTPUT_ROWS = 16
 
 Outputs = list[np.ndarray]
 Run = Callable[[Any], Outputs]
@@ -71,6 +73,13 @@ def score_litert(
         DataError: As `score_keras`, and if the inputs do not fit the file.
     """
     return _score(LiteRTRunner(path, threads).run, split, reference)
+
+
+def outputs_of(model: Any, split: Split) -> list[np.ndarray]:
+    """A network's outputs on all of a (small) split, one array (n, ...) each: what `reference` wants."""
+    run = _keras_run(model)
+    parts = [run(x) for x, _ in split.inputs_only().batches(_OUTPUT_ROWS)]
+    return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
 
 def _keras_run(model: Any) -> Run:

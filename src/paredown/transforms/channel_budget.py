@@ -4,14 +4,15 @@ To add one: a function that makes its `AdditiveCost`, a row in `COSTS`, and a fi
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from paredown.allocation import AdditiveCost, keep_optimal
+from paredown.allocation import AdditiveCost, keep_best, keep_optimal
 from paredown.budget import keep_within
-from paredown.channels import Channels
+from paredown.channels import ChannelGroup, Channels
 from paredown.errors import SettingError
 from paredown.latency import measured_table
 from paredown.latency_table import LatencyTable
@@ -28,7 +29,7 @@ COSTS: dict[str, Callable[[Channels, Any, Any], AdditiveCost]] = {
 #: In the place of a table: this computer is measured.
 HOST = "host"
 #: Of a transform exactly one is given.
-BUDGETS = ("sparsity", "threshold", *COSTS)
+BUDGETS = ("sparsity", "threshold", *COSTS, "widths")
 SCOPES = ("layer", "global", "optimal", "measured")
 
 
@@ -56,6 +57,90 @@ def keep_affordable(
     if scope in ("optimal", "measured"):
         return keep_optimal(scores, groups, cost, limit, round_to, least, losses)
     return keep_within(scores, groups, cost, limit, scope, round_to, least)
+
+
+def keep_widths(
+    channels: Channels, groups: Sequence[ChannelGroup], scores: np.ndarray, widths: Mapping[str, int]
+) -> np.ndarray:
+    """The best channels of each group that has a width; groups without one stay whole.
+
+    Args:
+        groups: Those that may lose channels.
+        scores: Shape (count,), higher = keep.
+        widths: Layer (or what is inside one, "attention/heads") -> channels that stay.
+    Returns:
+        Boolean, shape (count,).
+    Raises:
+        SettingError: If a layer has no channels that may go, or not so many, or its group got another width already.
+    """
+    quotas: dict[int, tuple[str, int]] = {}
+    for path, width in widths.items():
+        own = [number for number, group in enumerate(groups) if path in group.outputs]
+        size = len(channels.outputs.get(path, ()))
+        if not own or width > size:
+            may = f"{size} channels" if own else "no channels that may go"
+            raise SettingError(
+                "widths must name layers that can lose channels, with as many as stay. Received: "
+                f"widths={{{path!r}: {width}}}, which has {may} (PruneChannels). Run paredown profile --why."
+            )
+        for number in own:
+            group = groups[number]
+            quota, rest = divmod(width * group.size, size)
+            if rest:
+                raise SettingError(
+                    f"widths must take whole channels. Received: widths={{{path!r}: {width}}}, whose {size} channels "
+                    f"can go in {group.size} parts only (PruneChannels). Use a multiple of {size // group.size}."
+                )
+            other, before = quotas.setdefault(number, (path, quota))
+            if before != quota:
+                raise SettingError(
+                    "widths must be the same for layers whose channels go together. Received: "
+                    f"{other!r} and {path!r}, coupled, with {before} and {quota} (PruneChannels). Name one of them."
+                )
+    members = [group.components for group in groups]
+    kept = [quotas.get(number, ("", group.size))[1] for number, group in enumerate(groups)]
+    keep = keep_best(scores, members, kept)
+    # Whoever asks for a width gets it: a channel that has to stay takes another's place.
+    short = [
+        n for n, (m, k) in enumerate(zip(members, kept, strict=True)) if not np.isfinite(scores[m][~keep[m]]).all()
+    ]
+    if short:
+        path = quotas[short[0]][0]
+        raise SettingError(
+            f"widths must leave the channels that have to stay. Received: widths={{{path!r}: {widths[path]}}}, whose "
+            "criterion holds more of them indispensable or gives no score (PruneChannels). Use a larger width."
+        )
+    return keep
+
+
+def widths_left(channels: Channels, removed: Mapping[str, np.ndarray]) -> dict[str, int] | None:
+    """The `widths` that take as many channels of each group as were removed.
+
+    Args:
+        removed: Key of `channels.outputs` -> indices of what is gone, as in `TransformResult.removed` and `inside`.
+    Returns:
+        Layer -> channels that stay, for groups that lost any; None where widths cannot tell groups apart: all layers of
+        one have channels of others, too, which lost another share.
+    """
+    keep = np.ones(channels.count, bool)
+    for path, indices in removed.items():
+        keep[channels.outputs[path][indices]] = False
+    shares = [Fraction(int(keep[group.components].sum()), group.size) for group in channels.groups]
+    widths = {}
+    for group, share in zip(channels.groups, shares, strict=True):
+        if share == 1:
+            continue
+        alike = (
+            path
+            for path in group.outputs
+            if {s for g, s in zip(channels.groups, shares, strict=True) if path in g.outputs} == {share}
+            and share * len(channels.outputs[path]) % 1 == 0
+        )
+        path = next(alike, None)
+        if path is None:
+            return None
+        widths[path] = int(share * len(channels.outputs[path]))
+    return widths
 
 
 def opened(table: Any, model: Any, input_shape: tuple[int, ...] | None = None) -> LatencyTable:
@@ -87,6 +172,8 @@ def check_budgets(given: dict[str, Any], scope: str, table: Any, owner: str) -> 
             f"({owner}). Use sparsity=0.5 to remove half the channels."
         )
     ((name, value),) = given.items()
+    if name == "widths":
+        _check_widths(value, owner)
     if name == "sparsity" and not 0 <= value < 1:
         raise SettingError(
             f"sparsity must be in [0, 1). Received: sparsity={value} ({owner}). Use 0.5 to remove half the channels."
@@ -101,6 +188,15 @@ def check_budgets(given: dict[str, Any], scope: str, table: Any, owner: str) -> 
             "Use scope='global' to rank all channels together."
         )
     _check_table(name, value, table, owner)
+
+
+def _check_widths(widths: Any, owner: str) -> None:
+    whole = isinstance(widths, Mapping) and all(isinstance(w, int) and not isinstance(w, bool) for w in widths.values())
+    if not whole or not widths or min(widths.values()) < 1:
+        raise SettingError(
+            f"widths must give each layer the channels that stay, at least 1. Received: widths={widths!r} ({owner}). "
+            "Use e.g. {'conv1': 16}."
+        )
 
 
 def _check_table(name: str, value: float, table: Any, owner: str) -> None:

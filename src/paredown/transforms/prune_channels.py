@@ -23,7 +23,15 @@ from paredown.reconstruct import Refit, in_memory, refit
 from paredown.scoring import COMBINE, component_scores, in_one_unit, saved_share
 from paredown.sensitivity import measured_losses
 from paredown.transform import Change, Skip, Transform, TransformResult
-from paredown.transforms.channel_budget import BUDGETS, COSTS, SCOPES, check_budgets, keep_affordable, table_identity
+from paredown.transforms.channel_budget import (
+    BUDGETS,
+    COSTS,
+    SCOPES,
+    check_budgets,
+    keep_affordable,
+    keep_widths,
+    table_identity,
+)
 from paredown.transforms.objective import example_loss
 
 #: Examples on which the outputs of narrowed networks are compared.
@@ -34,9 +42,9 @@ MEASURED_EXAMPLES = 400
 class PruneChannels(Transform):
     """Removes the channels that a criterion holds least worth, until a budget is met.
 
-    Exactly one of `sparsity`, `threshold`, `macs`, `params` and `latency` is given. What a removed channel gave is
-    zero afterwards: the new network's outputs are those of the old one with the removed channels set to zero and,
-    where there are data, with the layers that read them put right (`compensate`, `reconstruct`).
+    Exactly one of `sparsity`, `threshold`, `macs`, `params`, `latency` and `widths` is given. What a removed channel
+    gave is zero afterwards: the new network's outputs are those of the old one with the removed channels set to zero
+    and, where there are data, with the layers that read them put right (`compensate`, `reconstruct`).
 
     Args:
         criterion: A row of `criteria.CRITERIA`.
@@ -46,6 +54,8 @@ class PruneChannels(Transform):
             counted.
         params: Share of the network's parameters to keep, in (0, 1].
         latency: Share of the network's latency to keep, in (0, 1], by `latency_table`.
+        widths: Layer (or what is inside one, "attention/heads") -> how many of its channels stay; coupled layers get
+            the same, all others stay as they are.
         latency_table: A `LatencyTable`, the path of its JSON file, or "host": every layer is measured in LiteRT on this
             computer, on one thread, at many widths.
         scope: "layer": all coupled layers lose the same share; "global": all channels are ranked together, scores
@@ -79,6 +89,7 @@ class PruneChannels(Transform):
     macs: float | None = None
     params: float | None = None
     latency: float | None = None
+    widths: dict[str, int] | None = None
     latency_table: Any = None
     scope: str = "layer"
     round_to: int = 1
@@ -100,7 +111,7 @@ class PruneChannels(Transform):
         object.__setattr__(self, "exclude", tuple(self.exclude))
         if isinstance(self.latency_table, dict):
             object.__setattr__(self, "latency_table", LatencyTable.from_dict(self.latency_table))
-        for name in (*BUDGETS, "cost_weight"):
+        for name in ("sparsity", "threshold", *COSTS, "cost_weight"):
             _number(name, getattr(self, name))
         _one_of("criterion", self.criterion, CRITERIA)
         _one_of("scope", self.scope, SCOPES)
@@ -239,6 +250,8 @@ class PruneChannels(Transform):
             return keep_above(scores, members, self.threshold, *limits)
         if self.sparsity is not None:
             return keep_share(scores, members, self.sparsity, self.scope, *limits)
+        if self.widths is not None:
+            return keep_widths(channels, groups, scores, self.widths)
         ((cost, share),) = [(COSTS[name], getattr(self, name)) for name in COSTS if getattr(self, name) is not None]
         counted = cost(channels, data.input_shape if data else None, self.latency_table)
         losses = None

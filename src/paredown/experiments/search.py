@@ -1,0 +1,103 @@
+"""search: does a search over all methods find more than a greedy one, or than each method alone, in the same time?
+
+The thesis's classifier of Table 2.2, trained here on MNIST for each seed; a tenth of its latency is the limit. Every
+search may use the same processor time, training included. What counts is every network that was made: its loss on 5,000
+rows held out of the training data, and its latency, predicted from measured operations.
+"""
+
+import tempfile
+import time
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from paredown.data import Data
+from paredown.demo import train_classifier
+from paredown.experiments import material
+from paredown.experiments.experiment import Experiment
+from paredown.experiments.search_page import page
+from paredown.search.bench import Bench
+from paredown.search.budget import Budget
+from paredown.search.limits import parse_limits
+from paredown.search.methods import ALL
+from paredown.search.searching import judge_of, propose
+from paredown.search.study import open_study, sqlite_url
+
+#: Label on the page -> strategy, methods.
+SEARCHES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "all methods, Optuna": ("optuna", ALL),
+    "all methods, one shot": ("knapsack", ALL),
+    "greedy (NetAdapt-like)": ("greedy", ("prune_channels",)),
+    "pruning alone": ("optuna", ("prune_channels",)),
+    "factorizing alone": ("optuna", ("factorize",)),
+    "substituting alone": ("optuna", ("substitute_conv",)),
+    "quantizing alone": ("optuna", ("quantize",)),
+}
+LIMIT, SECONDS, SEEDS = "0.1x", 240, 3
+MOST_EPOCHS = 8
+
+
+def cases(quick: bool) -> list[dict]:
+    if quick:
+        return [_case(name, 10, 2, 0, "digits", 1) for name in ("quantizing alone", "pruning alone")]
+    # One training of the classifier serves all searches of a seed.
+    return [_case(name, SECONDS, None, seed, "mnist", MOST_EPOCHS) for seed in range(SEEDS) for name in SEARCHES]
+
+
+def _case(name: str, seconds: float, trials: int | None, seed: int, data: str, epochs: int) -> dict:
+    common = {"limit": LIMIT, "seconds": seconds, "trials": trials, "epochs": epochs}
+    return {"search": name, "data": data, "seed": seed, **common}
+
+
+def run(case: dict) -> dict:
+    """Every network that a search made: its loss and its costs."""
+    strategy, methods = SEARCHES[case["search"]]
+    model, data = _classifier(case["data"], case["seed"])
+    limits = parse_limits(max_latency=case["limit"])
+    with tempfile.TemporaryDirectory() as folder:
+        url = sqlite_url(Path(folder) / "study.db")
+        # The processor's seconds of this process: another's work on the machine takes none of them.
+        budget = Budget(case["seconds"], clock=time.process_time)
+        judge = judge_of(model, data, limits, methods, seed=case["seed"])
+        bench = Bench(
+            open_study(url, "search", case["seed"]), url, judge, methods, budget, case["trials"], case["epochs"]
+        )
+        propose(bench, strategy)
+        entries = bench.entries()
+    made = [e for e in entries if e.judgement and (e.stage != "cheap" or e.attributes["format"] == "float32")]
+    return {
+        "used_seconds": budget.used,
+        "original_accuracy": judge.original["score"],
+        "original_ms": judge.original["latency_ms"],
+        "proposed": sum(e.stage == "cheap" for e in entries),
+        "tuned": sum(e.stage != "cheap" and e.judgement is not None for e in entries),
+        "points": [_point(e, judge.original) for e in made],
+    }
+
+
+def _point(entry: Any, original: dict) -> dict:
+    judgement = entry.judgement
+    return {
+        "stage": entry.stage,
+        "label": judgement.label,
+        "drop": judgement.drop,
+        "latency_share": judgement.latency_ms / original["latency_ms"],
+        "size_share": judgement.size_bytes / original["size_bytes"],
+        "macs_share": judgement.macs / original["macs"],
+    }
+
+
+@lru_cache(1)
+def _classifier(name: str, seed: int) -> tuple[Any, Data]:
+    data = material.data(name)
+    return train_classifier(data, epochs=1 if name == "digits" else None, seed=seed), data
+
+
+EXPERIMENT = Experiment(
+    name="search",
+    title="Does a search over all methods find more than a greedy one, or each method alone?",
+    cases=cases,
+    run=run,
+    page=page,
+    needs=("mnist",),
+)

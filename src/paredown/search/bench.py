@@ -1,0 +1,254 @@
+"""What a strategy works with: it proposes, and gets judgements, each a trial of the study."""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from paredown.data import Split
+from paredown.errors import DeviceError, OutputError, ParedownError
+from paredown.progress import task
+from paredown.recipe import Recipe
+from paredown.search.budget import Budget
+from paredown.search.candidate import Candidate
+from paredown.search.entries import HOPEFUL, Entry, best_first, entries_of, judged, promoted
+from paredown.search.judge import Judge
+from paredown.search.judgement import STAGES, Judgement
+from paredown.search.limits import Limit, used
+from paredown.search.methods import ALL
+from paredown.search.space import Space
+from paredown.search.study import storing
+
+#: Epochs of the short training, and at least of the long one.
+SHORT_EPOCHS, FEWEST_EPOCHS = 1, 2
+#: Candidates that are trained long, and the share of the whole time that one of them may take.
+FINALISTS, LONG_SHARE = 3, 0.12
+#: Candidates in a row that are known already, after which there is nothing left to find.
+ENOUGH_REPEATED = 20
+#: Values that stand in the study for what is beyond them: a sampler takes no infinity.
+_WORST = 1e3
+
+
+class Bench:
+    """A search at work.
+
+    Args:
+        study: Where trials are kept.
+        url: Of its database, for messages.
+        judge: Knows network and data.
+        methods: That may be used.
+        budget: Of time.
+        most_trials: Candidates that are judged in all; None: as many as there is time for.
+        most_epochs: Of the long training.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        url: str,
+        judge: Judge,
+        methods: Sequence[str],
+        budget: Budget,
+        most_trials: int | None = None,
+        most_epochs: int = 40,
+    ):
+        self.study, self.judge, self.budget = study, judge, budget
+        self.methods = tuple(method for method in ALL if method in methods)
+        self.most_trials, self.most_epochs = most_trials, most_epochs
+        self._url = url
+        #: How many candidates in a row came to recipes that were known.
+        self.repeated = 0
+        formats = judge.formats
+        reach = judge.keep is None or min(f.get(judge.primary, 1.0) for f in formats.values()) <= judge.keep
+        labelled = judge.judged.y is not None
+        self.space = Space(self.methods, tuple(formats), judge.keep, _images(judge.judged), labelled, reach)
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        return self.judge.limits
+
+    def use(self, judgement: Judgement) -> float:
+        """The largest figure as a share of its limit."""
+        return used(self.limits, self.judge.original, asdict(judgement))
+
+    def entries(self) -> list[Entry]:
+        """All trials."""
+        with storing(self._url):
+            return entries_of(self.study.get_trials(deepcopy=False))
+
+    def best(self, stage: str) -> list[Entry]:
+        """Those with a judgement at a stage, the most promising first."""
+        return best_first(judged(self.entries(), stage), self.use, bool(self.limits))
+
+    @property
+    def exploring(self) -> bool:
+        """Whether more may be proposed."""
+        few = self.most_trials is None or len(self._proposed()) < self.most_trials
+        return few and self.repeated < ENOUGH_REPEATED and self.budget.exploring
+
+    def _proposed(self) -> list[Entry]:
+        return [entry for entry in self.entries() if entry.stage == STAGES[0] and entry.state != "failed"]
+
+    def begin(self) -> None:
+        """Queues the candidates that every search begins with, once."""
+        if not self.entries():
+            for parameters in self.space.first():
+                self._enqueue(parameters, {})
+
+    def work(self) -> None:
+        """Does one trial: trains whoever deserves it, else one that waits, else a new candidate."""
+        entry = promoted(self.entries(), self.use, bool(self.limits))
+        if entry is not None and entry.stage == STAGES[0]:
+            self.promote(entry)
+        self._one()
+
+    def finish(self) -> None:
+        """Trains the most promising for longer, as far as time goes, and sees that nothing is left undone."""
+        for stage, following in itertools.pairwise(STAGES):
+            for place, entry in enumerate(self.best(stage)):
+                gone = {e.of for e in self.entries() if e.stage == following and e.state != "failed"}
+                there = [e for e in self.best(following) if self.hopeful(e)]
+                enough = len(there) >= FINALISTS and place >= FINALISTS
+                late = self.budget.left_to_train() <= 0 and (there or place >= FINALISTS)
+                if enough or late or (gone and not self.hopeful(entry)):
+                    break
+                if entry.of not in gone:
+                    self.promote(entry)
+                    self.drain()
+
+    def hopeful(self, entry: Entry) -> bool:
+        """Whether a candidate is within the limits, or so near that it may be."""
+        return not self.limits or (entry.judgement is not None and self.use(entry.judgement) <= HOPEFUL)
+
+    def drain(self) -> None:
+        """Does what is queued."""
+        with storing(self._url):
+            while self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+                self._one()
+
+    def promote(self, entry: Entry) -> None:
+        """Queues the next stage of a candidate."""
+        stage = STAGES[STAGES.index(entry.stage) + 1]
+        kept = {key: entry.attributes[key] for key in ("recipe", "format", "candidate") if key in entry.attributes}
+        epochs = SHORT_EPOCHS if stage == "short" else self._long_epochs(entry)
+        self._enqueue(entry.params, {**kept, "stage": stage, "of": entry.of, "epochs": epochs})
+
+    def judge_recipe(self, recipe: Recipe) -> Judgement | None:
+        """A recipe's figures without training, from the study where it holds them; None where it cannot be made."""
+        key = hashlib.sha256(recipe.to_yaml().encode()).hexdigest()[:16]
+        found = self._of_recipe(key)
+        if found is None:
+            self._enqueue({}, {"key": key, "recipe": recipe.to_yaml(), "format": "float32"})
+            self.drain()
+            found = self._of_recipe(key)
+        return found.judgement if found else None
+
+    def _of_recipe(self, key: str) -> Entry | None:
+        done = (e for e in self.entries() if e.attributes.get("key") == key and e.state in ("complete", "pruned"))
+        return next(done, None)
+
+    def _long_epochs(self, entry: Entry) -> int:
+        """As many as the time for one finalist allows, by what the short training took."""
+        assert entry.judgement
+        each = max(entry.judgement.tuning_seconds, 1e-3)
+        allowed = min(LONG_SHARE * self.budget.seconds, max(self.budget.left_to_train(), 0.0))
+        return int(min(self.most_epochs, max(FEWEST_EPOCHS, allowed / each)))
+
+    def _enqueue(self, parameters: dict[str, Any], attributes: dict[str, Any]) -> None:
+        with storing(self._url):
+            self.study.enqueue_trial(parameters, user_attrs=attributes)
+
+    def _one(self) -> None:
+        failed: list[BaseException] = []
+
+        def objective(trial: optuna.Trial) -> tuple[float, float]:
+            try:
+                return self._objective(trial)
+            except (OutputError, DeviceError, KeyboardInterrupt) as error:
+                failed.append(error)
+                raise
+            except ParedownError as error:
+                trial.set_user_attr("reason", " ".join(str(error).split()))
+                raise optuna.TrialPruned from error
+
+        with storing(self._url), task(f"Trial {len(self.study.get_trials(deepcopy=False))}"):
+            try:
+                self.study.optimize(objective, n_trials=1)
+            except BaseException:
+                self._again()
+                raise
+        self.budget.keep()
+
+    def _again(self) -> None:
+        """Queues the trial that this process has just broken off."""
+        with storing(self._url):
+            own = [t for t in self.study.get_trials(deepcopy=False) if t.user_attrs.get("worker") == id(self)]
+            if own and own[-1].state == TrialState.FAIL:
+                kept = {k: v for k, v in own[-1].user_attrs.items() if k not in ("worker", "judgement")}
+                self._enqueue(own[-1].params or own[-1].system_attrs.get("fixed_params", {}), kept)
+
+    def _objective(self, trial: optuna.Trial) -> tuple[float, float]:
+        trial.set_user_attr("worker", id(self))
+        attributes = trial.user_attrs
+        stage = attributes.get("stage", STAGES[0])
+        if stage != STAGES[0] or "key" in attributes:
+            self._see_first(trial, stage, attributes)
+        candidate = self._candidate(trial, attributes)
+        if stage == STAGES[0]:
+            judgement = self._first_judgement(trial, candidate, attributes)
+        else:
+            tuning = self.judge.tuning(candidate, attributes["epochs"])
+            recipe = Recipe.from_yaml(attributes["recipe"])
+            judgement = self.judge.tuned(recipe, attributes["format"], tuning)
+        trial.set_user_attr("judgement", judgement.to_dict())
+        return self._values(judgement)
+
+    def _values(self, judgement: Judgement) -> tuple[float, float]:
+        """What the sampler gets: loss and cost. What is beyond the limits loses against all that is within."""
+        use = self.use(judgement)
+        beyond = use if self.limits and use > HOPEFUL else 0.0
+        return min(judgement.drop + beyond, _WORST), min(use, _WORST)
+
+    def _first_judgement(self, trial: optuna.Trial, candidate: Candidate, attributes: dict[str, Any]) -> Judgement:
+        """Without training; other candidates may have come to the same recipe."""
+        if "key" in attributes:
+            recipe = Recipe.from_yaml(attributes["recipe"])
+            return self.judge.cheap(recipe, self.judge.network(recipe.transforms))
+        recipe, model = self.judge.settle(candidate)
+        trial.set_user_attr("recipe", recipe.to_yaml())
+        trial.set_user_attr("format", candidate.format)
+        same = (e.judgement for e in judged(self.entries(), STAGES[0]) if e.attributes["recipe"] == recipe.to_yaml())
+        known = next(same, None)
+        self.repeated = self.repeated + 1 if known else 0
+        return known or self.judge.cheap(recipe, model, candidate.format)
+
+    def _candidate(self, trial: optuna.Trial, attributes: dict[str, Any]) -> Candidate:
+        """What the trial's parameters say; those of a recipe that came without any: how it is trained."""
+        if "key" in attributes:
+            return Candidate((), 1.0, learning_rate=2e-3, teacher_weight=0.5)
+        if "candidate" in attributes:
+            return Candidate(**json.loads(attributes["candidate"]))
+        candidate = self.space.draw(trial)
+        trial.set_user_attr("candidate", json.dumps(candidate.to_dict()))
+        return candidate
+
+    def _see_first(self, trial: optuna.Trial, stage: str, attributes: dict[str, Any]) -> None:
+        """Of several trials of one candidate at one stage, queued by different machines, only the first counts."""
+        mine = ("of", attributes.get("of")) if stage != STAGES[0] else ("key", attributes["key"])
+        for other in self.study.get_trials(deepcopy=False):
+            same = other.user_attrs.get(mine[0]) == mine[1] and other.user_attrs.get("stage", STAGES[0]) == stage
+            if same and other.number < trial.number and other.state != TrialState.FAIL:
+                trial.set_user_attr("reason", f"the same as trial {other.number}")
+                raise optuna.TrialPruned
+
+
+def _images(judged: Split) -> bool:
+    """Whether inputs are images with at most one label each, which `FineTune` can shift."""
+    if isinstance(judged.x, tuple) or len(judged.x.shape) != 4 or judged.y is None:
+        return False
+    return not isinstance(judged.y, tuple) and len(judged.y.shape) <= 2 and min(judged.x.shape[1:3]) >= 16

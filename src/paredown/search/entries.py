@@ -1,0 +1,117 @@
+"""What a study holds, as plain data: who was judged, how, and who deserves more training.
+
+A study's trials are judgements. One that trains a candidate further is a trial of its own with the same parameters; its
+attributes say which stage it is and whose it is.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from paredown.search.judgement import STAGES, Judgement
+
+#: Of so many candidates that reached a stage one may go on to the next.
+RATE = 3
+#: How far above its limits a candidate may be and still be trained: what is only predicted may be wrong.
+HOPEFUL = 1.05
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One trial.
+
+    Args:
+        number: Of the trial in the study.
+        stage: One of `STAGES`.
+        of: The trial whose candidate this is; its own number at the first stage.
+        state: "complete", "pruned" (it could not be made), "failed", "running" or "waiting".
+        reason: Why it was pruned.
+        judgement: Where it is complete.
+        attributes: All that stands in the study.
+    """
+
+    number: int
+    stage: str
+    of: int
+    state: str
+    reason: str | None
+    judgement: Judgement | None
+    attributes: dict[str, Any]
+    params: dict[str, Any]
+
+
+def entries_of(trials: Sequence[Any]) -> list[Entry]:
+    """The entries of Optuna's trials; of several of one candidate at one stage the first that did not fail."""
+    found, seen = [], set()
+    for trial in trials:
+        entry = _entry(trial)
+        key = (entry.of, entry.stage)
+        if entry.state != "failed":
+            if key in seen:
+                continue
+            seen.add(key)
+        found.append(entry)
+    return found
+
+
+def _entry(trial: Any) -> Entry:
+    attributes = trial.user_attrs
+    judged = attributes.get("judgement")
+    state = "failed" if trial.state.name == "FAIL" else str(trial.state.name).lower()
+    return Entry(
+        trial.number,
+        attributes.get("stage", STAGES[0]),
+        attributes.get("of", trial.number),
+        state,
+        attributes.get("reason"),
+        Judgement(**judged) if judged and state == "complete" else None,
+        attributes,
+        trial.params or trial.system_attrs.get("fixed_params", {}),
+    )
+
+
+def judged(entries: Sequence[Entry], stage: str) -> list[Entry]:
+    """Those with a judgement at a stage."""
+    return [entry for entry in entries if entry.stage == stage and entry.judgement]
+
+
+def best_first(entries: Sequence[Entry], use: Callable[[Judgement], float], limited: bool) -> list[Entry]:
+    """Entries by what they promise: within the limits the least loss first, then the nearest to the limits.
+
+    Args:
+        use: The largest figure as a share of its limit.
+        limited: Whether there are limits; without, entries that no other beats in loss and cost come first.
+    """
+
+    def key(entry: Entry) -> tuple:
+        assert entry.judgement
+        cost, drop = use(entry.judgement), entry.judgement.drop
+        if not limited:
+            beaten = sum(
+                1
+                for e in entries
+                if e.judgement and e.judgement.drop <= drop and use(e.judgement) < cost and e is not entry
+            )
+            return beaten, drop
+        return (0, drop) if cost <= HOPEFUL else (1, cost)
+
+    return sorted(entries, key=key)
+
+
+def promoted(entries: Sequence[Entry], use: Callable[[Judgement], float], limited: bool) -> Entry | None:
+    """Whose turn it is to be trained (further): of the highest stage, the best of a third that has not been.
+
+    Source:
+        Li et al. 2020, arXiv:1810.05934, algorithm 2 (asynchronous successive halving).
+    """
+    for stage, following in reversed(list(itertools.pairwise(STAGES))):
+        reached = best_first(judged(entries, stage), use, limited)
+        gone = {entry.of for entry in entries if entry.stage == following and entry.state != "failed"}
+        # Of the first few one goes on at once, so that training is under way while most are still unjudged.
+        for entry in reached[: math.floor(len(reached) / RATE)]:
+            assert entry.judgement
+            if entry.of not in gone and (not limited or use(entry.judgement) <= HOPEFUL):
+                return entry
+    return None
