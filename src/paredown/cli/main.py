@@ -9,8 +9,7 @@ from typing import Annotated
 
 import typer
 
-from paredown.cli import bench, compress, demo, experiment, export, pack, profile, report, search, setup
-from paredown.cli import bench, compress, demo, experiment, export, pack, profile, report, scan, setup
+from paredown.cli import bench, compress, demo, experiment, export, pack, profile, report, scan, search, setup
 from paredown.errors import ParedownError
 
 USER_ERROR, UNEXPECTED, INTERRUPTED = 2, 1, 130

@@ -80,6 +80,8 @@ def outputs_of(model: Any, split: Split) -> list[np.ndarray]:
     run = _keras_run(model)
     parts = [run(x) for x, _ in split.inputs_only().batches(_OUTPUT_ROWS)]
     return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+
+
 def score_outputs(outputs: Sequence[np.ndarray], split: Split) -> Score:
     """Scores outputs that are there already as `score_keras` does a model.
 

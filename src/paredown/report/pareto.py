@@ -48,8 +48,8 @@ def chart(found: dict, shown: list[Trial]) -> dict | None:
     if not choices:
         return None
     rows, groups = points(found), _groups(shown)
-    front = {"type": "scatter", "mode": "lines", "hoverinfo": "skip"}
-    front["line"] = {"color": "--after", "width": 2, "shape": "hv"}
+    line = {"color": "--after", "width": 2, "shape": "hv"}
+    front = {"type": "scatter", "mode": "lines", "hoverinfo": "skip", "line": line}
     traces = [front, *(_trace(found, name, rows, groups[name], shown) for name in groups)]
     plan = charts.layout(420)
     plan |= {"hovermode": "closest", "margin": {"l": 8, "r": 16, "t": 24, "b": 8}}
