@@ -77,11 +77,7 @@ def _least_drop(points: list[dict], share: float) -> float | None:
 def _in_words(volumes: dict[str, Spread]) -> str:
     ordered = sorted(volumes, key=lambda name: -volumes[name].mean)
     best, second = ordered[0], ordered[1] if len(ordered) > 1 else ordered[0]
-    lead = volumes[best].mean / max(volumes[second].mean, 1e-9) - 1
-    return (
-        f"Most is found by *{best}* ({volumes[best]:.2f}), {100 * lead:.0f} % more than by *{second}* "
-        f"({volumes[second]:.2f})."
-    )
+    return f"Most is found by *{best}* ({volumes[best]:.2f}), then by *{second}* ({volumes[second]:.2f})."
 
 
 def _picture(rows: list[dict], folder: Path) -> str:
