@@ -175,7 +175,7 @@ def test_ticks_are_few_and_within_the_axis(most, kind):
     ticks = axes.ticks(span, formats.ms)
     assert span["type"] == kind
     assert 2 <= len(ticks["tickvals"]) <= 6
-    assert all("000 ms" not in text or "," in text or len(text) <= 8 for text in ticks["ticktext"])
+    assert len(set(ticks["ticktext"])) == len(ticks["tickvals"])
 
 
 def test_charts_are_valid_plotly_in_every_view():
@@ -443,6 +443,6 @@ def test_hostile_text_runs_nothing(opened):
     place = record["search"]["chosen"]
     page.mouse.move(*where(page, place))
     page.wait_for_selector("#chart-pareto .hoverlayer .hovertext")
-    assert "<img src=x" in page.locator("#chart-pareto .hoverlayer").text_content()
+    assert "<img" in page.locator("#chart-pareto .hoverlayer").text_content()
     assert page.locator("#opened-recipe").text_content() == EVIL
     assert page.locator("img").count() == 0
