@@ -33,8 +33,8 @@ SEARCHES: dict[str, tuple[str, tuple[str, ...]]] = {
     "substituting alone": ("optuna", ("substitute_conv",)),
     "quantizing alone": ("optuna", ("quantize",)),
 }
-LIMIT, SECONDS, SEEDS = "0.1x", 240, 3
-MOST_EPOCHS = 8
+LIMIT, SECONDS, SEEDS = "0.1x", 150, 3
+MOST_EPOCHS = 20
 
 
 def cases(quick: bool) -> list[dict]:

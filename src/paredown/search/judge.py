@@ -36,6 +36,8 @@ MOST_JUDGED, JUDGED_SHARE, FILE_ROWS = 5000, 0.2, 1000
 LARGE_MACS, EXAMPLES, FEW_EXAMPLES = 1e8, 512, 128
 #: Steps that count as an epoch, at most, and examples per step.
 STEPS, BATCH = 300, 128
+#: Steps in one go.
+EXECUTION = 10
 #: Where the limit of a figure is what a transform is given as its budget.
 _BUDGETS = {"latency_ms": "latency", "size_bytes": "params", "macs": "macs"}
 #: A pruned network equals the masked one, a factorized one its copy: on so many inputs.
@@ -199,14 +201,16 @@ class Judge:
         """A candidate's training; an epoch is at most `STEPS` steps."""
         rows = len(self.data.train or ())
         batch = int(min(BATCH, max(8, rows // 8)))
+        steps = min(STEPS, math.ceil(rows / batch))
         labelled = self.judged.y is not None
         return FineTune(
             epochs=epochs,
-            steps_per_epoch=min(STEPS, math.ceil(rows / batch)),
+            steps_per_epoch=steps,
             batch_size=batch,
             optimizer="adam",
             learning_rate=candidate.learning_rate,
             schedule="cosine",
+            steps_per_execution=min(steps, EXECUTION),
             teacher_weight=candidate.teacher_weight if labelled and self.metric["name"] == "accuracy" else 0.0,
             temperature=4.0 if labelled and candidate.teacher_weight and self.metric["name"] == "accuracy" else 1.0,
             augment=candidate.augment,

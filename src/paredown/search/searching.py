@@ -55,7 +55,7 @@ def search(
     device: str = "host",
     options: Options | None = None,
     storage: str | None = None,
-    epochs: int = 40,
+    epochs: int = 60,
     seed: int = 0,
     trust: bool = False,
     scan: bool | None = None,
