@@ -23,6 +23,7 @@ MODULES: dict[str, str] = {
     "ef-operator": "ef_operator",
     "weight-sharing": "weight_sharing",
     "deep-compression": "deep_compression",
+    "combine": "combine",
 }
 
 
