@@ -4,7 +4,19 @@ from pathlib import Path
 from typing import Any
 
 from paredown.experiments import plots
-from paredown.experiments.combine_sums import FORMS, NAMES, asked, by_chain, chain, left, lost, mean, methods, named, sums
+from paredown.experiments.combine_sums import (
+    FORMS,
+    NAMES,
+    asked,
+    by_chain,
+    chain,
+    left,
+    lost,
+    mean,
+    methods,
+    named,
+    sums,
+)
 from paredown.experiments.combine_words import in_words
 from paredown.experiments.markdown import table
 from paredown.experiments.rows import Spread, grouped, spread
@@ -103,9 +115,7 @@ def _picture(network: str, rows: list[dict], folder: Path) -> str:
     figure, axes = plots.axes("latency left (of the original's)", "accuracy on test images (%)")
     groups = by_chain(rows)
     points = {
-        (named(group[0], form), at, form): _point(group, form)
-        for at, group in enumerate(groups)
-        for form in FORMS
+        (named(group[0], form), at, form): _point(group, form) for at, group in enumerate(groups) for form in FORMS
     }
     for number, (label, belongs) in enumerate(_KINDS.items()):
         for form, fill in (("float", "none"), ("int8", "full")):

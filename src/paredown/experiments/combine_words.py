@@ -1,10 +1,9 @@
 """What the figures of the experiment `combine` say, in words made from them."""
 
-from paredown.experiments.combine_sums import FORMS, Sum, asked, by_chain, chain, lost, mean, methods, sums
+from paredown.experiments.combine_sums import FORMS, NAMES, Sum, asked, by_chain, chain, lost, mean, methods, sums
 from paredown.experiments.rows import Spread
 from paredown.report import formats
 
-_NAMES = {"float": "float32", "int8": "int8"}
 #: Speed-ups within this share of their product count as multiplying.
 _EQUAL = 0.1
 
@@ -24,18 +23,22 @@ def _equal_cost(rows: list[dict]) -> list[str]:
     told = []
     for form in FORMS:
         best, worst = (f(equal, key=lambda group: _lost(group, form).mean) for f in (min, max))
-        fast, slow = (f(equal, key=lambda group: mean(group, f"{form}_latency_ratio")) for f in (min, max))
+        fast, slow = (f(equal, key=lambda group: _time(group, form)) for f in (min, max))
         told.append(
-            f"At equal cost ({formats.digits(100 * share)} % of the MACs asked), {_NAMES[form]}: "
+            f"At equal cost ({formats.digits(100 * share)} % of the MACs asked), {NAMES[form]}: "
             f"{chain(best[0])} loses least ({_lost(best, form):.2f} points), {chain(worst[0])} most "
-            f"({_lost(worst, form):.2f}); {chain(fast[0])} is fastest ({mean(fast, f'{form}_latency_ratio'):.2f} of the "
-            f"original's time), {chain(slow[0])} slowest ({mean(slow, f'{form}_latency_ratio'):.2f})."
+            f"({_lost(worst, form):.2f}); {chain(fast[0])} is fastest ({_time(fast, form):.2f} of the original's "
+            f"time), {chain(slow[0])} slowest ({_time(slow, form):.2f})."
         )
     return told
 
 
 def _lost(group: list[dict], form: str) -> Spread:
     return Spread(tuple(lost(row, form) for row in group))
+
+
+def _time(group: list[dict], form: str) -> float:
+    return mean(group, f"{form}_latency_ratio")
 
 
 def _accuracy(rows: list[dict]) -> list[str]:
@@ -50,9 +53,8 @@ def _accuracy(rows: list[dict]) -> list[str]:
     for verdict, meaning in meanings.items():
         of = [one for one in found if one.verdict == verdict]
         if of:
-            told.append(
-                f"{len(of)} of {len(found)} {meaning}: {_listed(of, [f'{o.beyond:+.2f}' for o in of])} (points)."
-            )
+            points = _listed(of, [f"{one.beyond:+.2f}" for one in of])
+            told.append(f"{len(of)} of {len(found)} {meaning} (points beyond): {points}.")
     return told
 
 
@@ -74,7 +76,7 @@ def _speed(rows: list[dict]) -> list[str]:
 
 def _listed(found: list[Sum], figures: list[str]) -> str:
     parts = zip(found, figures, strict=True)
-    return "; ".join(f"{one.name}, {_NAMES[one.form]} {figure}" for one, figure in parts).replace("-", formats.MINUS)
+    return "; ".join(f"{one.name} {figure}" for one, figure in parts).replace("-", formats.MINUS)
 
 
 def _time_per_mac(rows: list[dict]) -> list[str]:
