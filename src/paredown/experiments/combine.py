@@ -179,7 +179,7 @@ METHODS: dict[str, Callable[[Any, float, Effort], Transform]] = {
 
 def _tuned(model: Any, original: Any, data: Any, case: dict) -> Any:
     """A few steps towards the original's outputs; refitted statistics and shared weights are kept."""
-    labelled = {"teacher_weight": 0.95, "temperature": 4.0} if data.train.y is not None else {}
+    labelled = data.train.y is not None
     tune = FineTune(
         optimizer="adam",
         learning_rate=1e-4,
@@ -188,7 +188,8 @@ def _tuned(model: Any, original: Any, data: Any, case: dict) -> Any:
         batch_size=case["batch"],
         frozen_statistics=True,
         keep_shared=True,
-        **labelled,
+        teacher_weight=0.95 if labelled else 0.0,
+        temperature=4.0 if labelled else 1.0,
     )
     return tune(model, data, seed=case["seed"], teacher=original).model
 
