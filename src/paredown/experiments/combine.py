@@ -33,12 +33,10 @@ class Effort:
 
     Args:
         examples: To calibrate with.
-        epochs: Of `SubstituteConv`, layer by layer.
         k: Values of each shared kernel.
     """
 
     examples: int
-    epochs: int
     k: int
 
 
@@ -50,9 +48,11 @@ NETWORKS: dict[str, tuple[float, int]] = {"classifier": (0.1667, 3), "ResNet-20"
 #: Network -> images, epochs of its own training (0: given), steps and batch of the fine-tuning.
 SETTINGS: dict[str, dict[str, int]] = {
     "classifier": {"train": 20_000, "test": 5000, "calibration": 512, "epochs": 2, "tuning_steps": 40, "batch": 128},
-    "ResNet-20": {"train": 10_000, "test": 2000, "calibration": 128, "epochs": 0, "tuning_steps": 20, "batch": 64},
+    "ResNet-20": {"train": 10_000, "test": 2000, "calibration": 256, "epochs": 0, "tuning_steps": 20, "batch": 64},
     "MobileNetV2": {"train": 250, "test": 250, "calibration": 64, "epochs": 0, "tuning_steps": 8, "batch": 16},
 }
+#: Learning rate of the fine-tuning.
+RATES = {"classifier": 5e-4, "ResNet-20": 5e-4, "MobileNetV2": 1e-4}
 #: Values of each shared kernel; with 16 MobileNetV2 gives nothing that is right (see `weight-sharing`).
 VALUES = {"classifier": 16, "ResNet-20": 16, "MobileNetV2": 64}
 #: Methods that save MACs. Substitution is left out where convolutions are 1×1 or depthwise as they are, and where
@@ -63,23 +63,27 @@ SHARING = "share"
 #: After which of them weights are shared, and before which; all together they are shared on every network.
 SHARED_AFTER = {"classifier": ("prune", "factorize", "substitute"), "ResNet-20": ("prune",)}
 SHARED_BEFORE = {"classifier": ("prune",)}
-TURNS = 50
+TURNS, SUBSTITUTE_EPOCHS = 50, 5
 #: Shares of each layer's MACs that are tried, over the share that is to be left of the network's.
 TRIES = (0.7, 0.85, 0.95, 1.02, 1.1, 1.25, 1.5)
-QUICK = {"train": 200, "test": 100, "calibration": 32, "epochs": 1, "tuning_steps": 2, "k": 4, "batch": 32, "turns": 3}
+QUICK = {"train": 200, "test": 100, "calibration": 32, "epochs": 1, "tuning_steps": 2, "batch": 32, "rate": 5e-4}
+QUICK |= {"k": 4, "turns": 3}
 
 
 def cases(quick: bool) -> list[dict]:
     if quick:
         chains: list[Steps] = [(), (("prune", 0.5),), (("prune", 0.5), (SHARING, None))]
-        small = {"seed": 0, "substitute_epochs": 1, **QUICK}
-        return [{"network": "classifier", "steps": chain, **small} for chain in chains]
+        return [_case("classifier", chain, 0, QUICK) for chain in chains]
     found = []
     for network, (share, seeds) in NETWORKS.items():
-        common = {**SETTINGS[network], "k": VALUES[network], "turns": TURNS, "substitute_epochs": 5}
+        common = {**SETTINGS[network], "rate": RATES[network], "k": VALUES[network], "turns": TURNS}
         for seed in range(seeds):
-            found += [{"network": network, "steps": c, "seed": seed, **common} for c in chains_of(network, share)]
+            found += [_case(network, chain, seed, common) for chain in chains_of(network, share)]
     return found
+
+
+def _case(network: str, steps: Steps, seed: int, settings: dict) -> dict:
+    return {"network": network, "steps": steps, "seed": seed, **settings}
 
 
 def chains_of(network: str, share: float) -> list[Steps]:
@@ -102,7 +106,7 @@ def run(case: dict) -> dict:
     """Accuracy of one chain step by step, and of both of its files; their sizes and times."""
     steps: Steps = tuple((method, share) for method, share in case["steps"])
     original, data = _subject(case)
-    effort = Effort(case["calibration"], case["substitute_epochs"], case["k"])
+    effort = Effort(case["calibration"], case["k"])
     stepped, macs = original, []
     for place in range(len(steps)):
         stepped = _stepped(case["network"], steps[: place + 1], effort, *_settings(case))
@@ -159,7 +163,7 @@ def _substitute(model: Any, share: float, effort: Effort) -> Transform:
     fitting = [of_layers for of_layers in found if found[of_layers] <= share * profile(model).macs]
     # Where a share is too small for any width the layer stays, dearer than with a larger share.
     best = max(fitting, key=found.__getitem__) if fitting else min(found, key=found.__getitem__)
-    return transform(best, epochs=effort.epochs, examples=effort.examples)
+    return transform(best, epochs=SUBSTITUTE_EPOCHS, examples=effort.examples)
 
 
 def _share(model: Any, share: float, effort: Effort) -> Transform:
@@ -180,7 +184,7 @@ def _tuned(model: Any, original: Any, data: Any, case: dict) -> Any:
     labelled = data.train.y is not None
     tune = FineTune(
         optimizer="adam",
-        learning_rate=1e-4,
+        learning_rate=case["rate"],
         schedule="cosine",
         steps_per_epoch=case["tuning_steps"],
         batch_size=case["batch"],

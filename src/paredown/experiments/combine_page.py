@@ -57,7 +57,7 @@ def _setting(row: dict) -> str:
         "`structured_obs`, widths of all layers at once, the rest refitted), *factorize* (`Factorize`, kinds and "
         "ranks of all layers at once, fitted to data), *substitute* (`SubstituteConv`, depthwise separable), *share* "
         "(`ShareWeights`, few values for each kernel, weighted by what it reads). Then one short fine-tuning towards "
-        "the original's outputs (Adam at 1e-4 falling to 0, statistics frozen, shared weights kept shared), the same "
+        "the original's outputs (Adam, along half a cosine, statistics frozen, shared weights kept shared), the same "
         "number of steps for every chain. The result is written in float32, packed (`pack='run'`) where weights are "
         "shared, and in int8: quantizing is the last step of any chain. Packing is for float32 alone."
         "\n\n"
@@ -79,7 +79,7 @@ def _about(rows: list[dict]) -> str:
         f"is {100 / row['test']:.2g} points), {formats.count(row['original_macs'])} MACs, "
         f"{formats.size(row['original_bytes'])}, {formats.ms(mean(rows, 'original_ms'))}. {row['calibration']} images "
         f"to calibrate with; {row['k']} values for each shared kernel; fine-tuned for {row['tuning_steps']} steps of "
-        f"{row['batch']} images; {_counted(seeds, 'seed')}."
+        f"{row['batch']} images from a learning rate of {row['rate']:g}; {_counted(seeds, 'seed')}."
     )
 
 
