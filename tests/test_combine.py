@@ -32,7 +32,8 @@ def row(steps, beyond=0.0, seed=0):
         figures |= {f"{form}_percent": 95.0 - lost, f"{form}_latency_ratio": ratio}
         figures |= {f"{form}_bytes": 2000, f"{form}_zipped_bytes": 1000}
     settings = {"train": 100, "test": 10_000, "calibration": 10, "epochs": 1, "tuning_steps": 2, "batch": 8}
-    return {"network": "classifier", "steps": steps, "seed": seed, "k": 4, "rate": 1e-4, "turns": 5, **settings, **figures}
+    case = {"network": "classifier", "steps": steps, "seed": seed, "k": 4, "rate": 1e-4, "turns": 5, **settings}
+    return {**case, **figures}
 
 
 def rows(beyond=0.0):
