@@ -44,7 +44,7 @@ class Effort:
 Steps = tuple[tuple[str, float | None], ...]
 
 #: Network -> the share of MACs that every chain ends at, and how many seeds.
-NETWORKS: dict[str, tuple[float, int]] = {"classifier": (0.1667, 3), "ResNet-20": (0.5, 3), "MobileNetV2": (0.7, 1)}
+NETWORKS: dict[str, tuple[float, int]] = {"classifier": (0.1667, 3), "ResNet-20": (0.5, 2), "MobileNetV2": (0.7, 1)}
 #: Network -> images, epochs of its own training (0: given), steps and batch of the fine-tuning.
 SETTINGS: dict[str, dict[str, int]] = {
     "classifier": {"train": 20_000, "test": 5000, "calibration": 512, "epochs": 2, "tuning_steps": 40, "batch": 128},

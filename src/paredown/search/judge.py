@@ -139,8 +139,8 @@ class Judge:
         return Recipe(draft.transforms, row.quantization, row.pack), draft.model
 
     def cheap(self, recipe: Recipe, model: Any, format: str = "float32") -> Judgement:
-        """A network without training: BatchNormalization's statistics taken anew, costs of its float32 file times those
-        of its format.
+        """A network without training: BatchNormalization's statistics taken anew, costs of its file, and what the
+        format loses of the original.
 
         Args:
             recipe: What made it, all numbers settled.
@@ -150,17 +150,22 @@ class Judge:
         start = time.monotonic()
         judged = self.network((ReestimateBatchNorm(),), model) if self._has_norms else model
         score = score_keras(judged, self.judged, self._reference).value
-        content = float_content(model, self.data.input_shape)
-        latency_ms, how = self._latencies.of(content)
-        factors = self.formats[format]
-        figures = {
-            **self._costs(model),
-            "size_bytes": len(content) * factors["size_bytes"],
-            "latency_ms": latency_ms * factors["latency_ms"],
-            "latency_from": how if format == "float32" else "estimated",
-        }
-        drop = drop_of(self.metric, self.original["score"], score) + factors["drop"]
-        return self._judgement(score - factors["loss"], figures, recipe, start, drop=drop)
+        size_bytes, latency_ms, how = self._file_costs(model, FORMATS[format])
+        figures = {"size_bytes": size_bytes, "latency_ms": latency_ms, "latency_from": how}
+        drop = drop_of(self.metric, self.original["score"], score) + self.formats[format]["drop"]
+        score -= self.formats[format]["loss"]
+        return self._judgement(score, {**self._costs(model), **figures}, recipe, start, drop=drop)
+
+    def _file_costs(self, model: Any, row: Format) -> tuple[int, float, str]:
+        """(bytes, milliseconds, where they are from) of a network's file in a format."""
+        if row == FORMATS["float32"]:
+            content = float_content(model, self.data.input_shape)
+            return len(content), *self._latencies.of(content)
+        model = self.network((row.sharing,), model) if row.sharing else model
+        with tempfile.TemporaryDirectory(prefix="paredown-") as folder:
+            path = Path(folder) / "model.tflite"
+            exported = export_litert(model, path, row.quantization, self.data, pack=row.pack)
+            return exported.size_bytes, *self._latencies.of(path.read_bytes())
 
     def tuned(self, recipe: Recipe, format: str, tuning: FineTune) -> Judgement:
         """After training, by the file that comes of it: all of what a user would get, but for the rows held out."""
