@@ -48,9 +48,9 @@ def chart(found: dict, shown: list[Trial]) -> dict | None:
     if not choices:
         return None
     rows, groups = points(found), _groups(shown)
-    front = {"type": "scatter", "mode": "lines", "hoverinfo": "skip"}
-    front["line"] = {"color": "--after", "width": 2, "shape": "hv"}
-    traces = [front, *(_trace(found, name, rows, groups[name], shown) for name in groups)]
+    line = {"color": "--after", "width": 2, "shape": "hv"}
+    steps = {"type": "scatter", "mode": "lines", "hoverinfo": "skip", "line": line}
+    traces = [steps, *(_trace(found, name, rows, groups[name], shown) for name in groups)]
     plan = charts.layout(420)
     plan |= {"hovermode": "closest", "margin": {"l": 8, "r": 16, "t": 24, "b": 8}}
     views = {"x": {cost: _x_view(found, cost, rows, groups) for cost in choices}, "y": _y_views(found)}

@@ -137,8 +137,7 @@ def speed(measured: dict, unit: str = "") -> str:
     median, low, high = (measured.get(f"speedup_{name}") for name in ("median", "p10", "p90"))
     if median is None:
         return ""
-    known = low is not None and high is not None
-    spread = f", p10–p90 {formats.digits(low)} to {formats.digits(high)}" if known else ""
+    spread = "" if low is None or high is None else f", p10–p90 {formats.digits(low)} to {formats.digits(high)}"
     return f"{formats.factor(median)}{' ' if unit else ''}{unit}{spread}"
 
 
