@@ -88,6 +88,8 @@ class Judge:
         macs = profile(model, data.input_shape).macs
         self.examples = EXAMPLES if macs < LARGE_MACS else FEW_EXAMPLES
         self._plans: dict[str, WidthPlan] = {}
+        #: Format -> its latency as a share of float32's, of the network last seen: small ones gain less than large ones.
+        self._share_of: dict[str, float] = {}
         content = float_content(model, data.input_shape)
         self._latencies = Latencies(OperationTable(), content, original_ms)
         score = score_keras(model, self.judged, self._reference)
@@ -151,6 +153,9 @@ class Judge:
         judged = self.network((ReestimateBatchNorm(),), model) if self._has_norms else model
         score = score_keras(judged, self.judged, self._reference).value
         size_bytes, latency_ms, how = self._file_costs(model, FORMATS[format])
+        if self.primary == "latency_ms" and format != "float32":
+            plain_ms = self._file_costs(model, FORMATS["float32"])[1]
+            self._share_of[format] = latency_ms / plain_ms
         figures = {"size_bytes": size_bytes, "latency_ms": latency_ms, "latency_from": how}
         drop = drop_of(self.metric, self.original["score"], score) + self.formats[format]["drop"]
         score -= self.formats[format]["loss"]
@@ -259,7 +264,7 @@ class Judge:
         return keep * (self.original[self.figure] or 1) / (now[self.figure] or 1)
 
     def _format_share(self, format: str) -> float:
-        return self.formats[format].get(self.primary, 1.0)
+        return self._share_of.get(format, self.formats[format].get(self.primary, 1.0))
 
     def _format_factors(self, row: Format) -> dict[str, float]:
         """What a format makes of the original: its size and latency as shares of float32's, and what it loses."""
