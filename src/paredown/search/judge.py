@@ -88,7 +88,7 @@ class Judge:
         macs = profile(model, data.input_shape).macs
         self.examples = EXAMPLES if macs < LARGE_MACS else FEW_EXAMPLES
         self._plans: dict[str, WidthPlan] = {}
-        #: Format -> its latency as a share of float32's, of the network last seen: small ones gain less than large ones.
+        #: Format -> its latency as a share of float32's, of the network last seen: small ones gain less.
         self._share_of: dict[str, float] = {}
         content = float_content(model, data.input_shape)
         self._latencies = Latencies(OperationTable(), content, original_ms)

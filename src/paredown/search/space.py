@@ -96,6 +96,6 @@ class Space:
                 # The original costs many times what a small network does: without it there is time for more steps.
                 chosen["teacher_weight"] = 0.0
             if self.images:
-                chosen["augment"] = "crop"
+                chosen["augment"] = "none"
             found.append(chosen)
         return found
