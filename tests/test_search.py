@@ -1,5 +1,6 @@
 """The search: limits, candidates, judgements, who is trained further, and a whole search."""
 
+import dataclasses
 import json
 
 import keras
@@ -159,6 +160,12 @@ def test_without_limits_the_front_comes_first():
     entries = [_entry(0, 0.0, 1.0), _entry(1, 0.1, 0.5), _entry(2, 0.2, 0.6), _entry(3, 0.3, 0.1)]
     order = best_first(entries, lambda judgement: judgement.latency_ms, False)
     assert [entry.number for entry in order[-1:]] == [2]
+
+
+def test_latencies_of_other_machines_are_shares_of_their_original():
+    entry = dataclasses.replace(_entry(0, 0.1, 4.0), attributes={"original_ms": 8.0})
+    assert entry.seen_from(2.0).judgement.latency_ms == pytest.approx(1.0)
+    assert _entry(0, 0.1, 4.0).seen_from(2.0).judgement.latency_ms == 4.0
 
 
 def test_a_budget_remembers_what_was_used(tmp_path):

@@ -83,9 +83,9 @@ class Bench:
         return used(self.limits, self.judge.original, asdict(judgement))
 
     def entries(self) -> list[Entry]:
-        """All trials."""
+        """All trials, with latencies as this machine would have them."""
         with storing(self._url):
-            return entries_of(self._trials.all())
+            return [entry.seen_from(self.judge.original["latency_ms"]) for entry in entries_of(self._trials.all())]
 
     def best(self, stage: str) -> list[Entry]:
         """Those with a judgement at a stage, the most promising first."""
@@ -219,6 +219,7 @@ class Bench:
             recipe = Recipe.from_yaml(attributes["recipe"])
             judgement = self.judge.tuned(recipe, attributes["format"], tuning)
         trial.set_user_attr("judgement", judgement.to_dict())
+        trial.set_user_attr("original_ms", self.judge.original["latency_ms"])
         return self._values(judgement)
 
     def _values(self, judgement: Judgement) -> tuple[float, float]:

@@ -4,6 +4,7 @@ A study's trials are judgements. One that trains a candidate further is a trial 
 attributes say which stage it is and whose it is.
 """
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -43,6 +44,15 @@ class Entry:
     attributes: dict[str, Any]
     params: dict[str, Any]
     identity: tuple = ()
+
+    def seen_from(self, original_ms: float) -> "Entry":
+        """The same with its latency on a machine where the original takes so many milliseconds: a network is taken to be
+        as much faster there as it was where it was judged."""
+        ratio = original_ms / self.attributes.get("original_ms", original_ms)
+        if self.judgement is None or ratio == 1:
+            return self
+        judgement = dataclasses.replace(self.judgement, latency_ms=self.judgement.latency_ms * ratio)
+        return dataclasses.replace(self, judgement=judgement)
 
 
 def entries_of(trials: Sequence[Any]) -> list[Entry]:
