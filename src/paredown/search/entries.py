@@ -46,8 +46,10 @@ class Entry:
     identity: tuple = ()
 
     def seen_from(self, original_ms: float) -> "Entry":
-        """The same with its latency on a machine where the original takes so many milliseconds: a network is taken to be
-        as much faster there as it was where it was judged."""
+        """The same with its latency on a machine where the original takes so many milliseconds.
+
+        A network is taken to be as much faster there as it was where it was judged.
+        """
         ratio = original_ms / self.attributes.get("original_ms", original_ms)
         if self.judgement is None or ratio == 1:
             return self
