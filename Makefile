@@ -25,7 +25,7 @@ imports: $(VENV)/.tests
 	$(BIN)/lint-imports
 
 pytest: $(VENV)/.tests
-	$(BIN)/python -m pytest -n 2 --dist loadscope
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 $(VENV)/.runs: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -9,6 +9,19 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(variable, "1")
 
+#: Modules that take longest, longest first. They begin first, so that no process is left alone with one at the end.
+LONGEST = (
+    "test_equality test_backends test_real_networks test_experiments test_litert_equality test_pipeline "
+    "test_quantize_aware test_factorize test_applications test_prune_weights test_batch_norm test_features "
+    "test_fine_tune test_docs test_random_networks test_criteria test_transforms test_network_latency test_operations "
+    "test_browser_page test_demo test_benchmarks"
+).split()
+
+
+def pytest_collection_modifyitems(items):
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
 
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory):

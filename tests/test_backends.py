@@ -55,6 +55,14 @@ PARTS = {
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_the_same_on(backend, part):
+    passes_on(backend, PARTS[part])
+
+
+def test_training_on_several_devices():
+    passes_on("jax", ["jax_devices.py"], XLA_FLAGS="--xla_force_host_platform_device_count=2")
+
+
+def passes_on(backend, tests, **variables):
     if not find_spec(backend):
         pytest.skip(f"{backend} is not installed")
     environment = os.environ | {
@@ -63,8 +71,9 @@ def test_the_same_on(backend, part):
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # Compiling is most of the time.
         "PAREDOWN_RANDOM_NETWORKS": "3",
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        **variables,
     }
-    command = [sys.executable, "-m", "pytest", "-n", "0", "-rs", *PARTS[part]]
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-rs", *tests]
     done = subprocess.run(command, cwd=TESTS, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "skipped" not in done.stdout, done.stdout

@@ -109,8 +109,8 @@ class _Killed(BaseException):
     """Stands for a kill: nothing catches it."""
 
 
-def test_an_interrupted_run_continues(digits, tmp_path, monkeypatch):
-    whole = compress(network(), RECIPE, digits)
+def test_an_interrupted_run_continues(finished, digits, tmp_path, monkeypatch):
+    _, _, whole, _ = finished
     calls = []
 
     def pruned(self, *args):

@@ -206,7 +206,7 @@ def model(data):
     return model
 
 
-ASKED = {"max_macs": "0.4x", "max_drop": 0.05, "hours": 0.05, "trials": 2, "epochs": 2}
+ASKED = {"max_macs": "0.4x", "max_drop": 0.05, "hours": 0.05, "trials": 2, "epochs": 2, "scan": True}
 ASKED |= {"methods": ("prune_channels", "quantize")}
 
 
@@ -241,6 +241,14 @@ def test_trials_go_through_the_stages(found):
     assert chosen["recipe"] == found[0].recipe.to_yaml()
     assert sum(finalist["chosen"] for finalist in told["finalists"]) == 1
     assert any(trial["front"] for trial in told["trials"])
+
+
+def test_the_report_shows_where_the_network_has_fat(found):
+    scan = found[0].record["search"]["scan"]
+    assert {row["method"] for row in scan["rows"]} == {"prune_channels"}
+    assert (
+        'id="search-scan"' in (found[1] / "report.html").read_text() or "heat" in (found[1] / "report.html").read_text()
+    )
 
 
 def test_the_recipe_alone_gives_the_same_network(found, model, data):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from paredown.profiling import Profile, profile
     from paredown.recipe import Recipe
     from paredown.run import Run
+    from paredown.scan import Scan, scan_sensitivity
     from paredown.transform import Change, Skip, Transform, TransformResult
     from paredown.transforms import (
         Factorize,
@@ -50,6 +51,7 @@ _HOMES = {
     "paredown.profiling": ("Profile", "profile"),
     "paredown.recipe": ("Recipe",),
     "paredown.run": ("Run",),
+    "paredown.scan": ("Scan", "scan_sensitivity"),
     "paredown.transform": ("Change", "Skip", "Transform", "TransformResult"),
     "paredown.transforms": (
         "Factorize",
@@ -92,6 +94,7 @@ __all__ = [
     "ReestimateBatchNorm",
     "Rule",
     "Run",
+    "Scan",
     "ShareWeights",
     "Skip",
     "Split",
@@ -110,6 +113,7 @@ __all__ = [
     "profile",
     "register_layer_rule",
     "roofline",
+    "scan_sensitivity",
 ]
 
 

@@ -62,6 +62,7 @@ def refit(
     least_squares: bool = True,
     seed: int = 0,
     batch_size: int = 64,
+    copy: Any = None,
 ) -> Refit:
     """Refits every layer whose input changes when channels go.
 
@@ -72,8 +73,9 @@ def refit(
         least_squares: Refit weights and bias; False: the bias alone.
         seed: Of the positions that are looked at.
         batch_size: Examples per step.
+        copy: A copy of the network, whose layers are refitted; None: one is made.
     """
-    copy = rebuild(model)
+    copy = rebuild(model) if copy is None else copy
     made = twins(channels.network, Network(copy))
     refitter = _Refitter(channels, keep, made, least_squares, np.random.default_rng(seed))
     batches = [channels.network.cast_inputs(inputs) for inputs in columns(split, batch_size)]

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from paredown.cli import bench, compress, demo, experiment, export, pack, profile, report, search, setup
+from paredown.cli import bench, compress, demo, experiment, export, pack, profile, report, scan, search, setup
 from paredown.errors import ParedownError
 
 USER_ERROR, UNEXPECTED, INTERRUPTED = 2, 1, 130
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 app.command()(demo.demo)
 app.command()(profile.profile)
+app.command()(scan.scan)
 app.command()(compress.compress)
 app.command()(search.search)
 app.command()(export.export)

@@ -45,6 +45,9 @@ def search(
     ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Most epochs (of at most 300 steps) of a long training.")] = 40,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    scan: Annotated[
+        bool | None, typer.Option("--scan/--no-scan", help="Show what each method does to each layer alone.")
+    ] = None,
     trust: Annotated[bool, typer.Option("--trust", help="Load a file that holds code (Lambda layers).")] = False,
 ) -> None:
     """Finds the recipe that loses least within limits, and runs it; an interrupted search goes on."""
@@ -81,6 +84,7 @@ def search(
             epochs=epochs,
             seed=seed,
             trust=trust,
+            scan=scan,
         )
     display.run_summary(run.record)
     found = run.record["search"]

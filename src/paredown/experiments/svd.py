@@ -64,7 +64,7 @@ def cases(quick: bool) -> list[dict]:
         small = {"calibration": 64, "test": 100, "train": 256, "epochs": 1, "seed": 0}
         methods = ("kernels alone, uniform", "asymmetric, optimal")
         return [
-            *(_layer("classifier", "conv3", kind, small) for kind in ("svd", "spatial")),
+            *(_layer("classifier", "conv2", kind, small) for kind in ("svd", "spatial")),
             *(_network("classifier", m, 2.0, 2, 4, small) for m in methods),
         ]
     found = []

@@ -1,6 +1,6 @@
 """What a .tflite file is worth: its size, its memory, its accuracy and its latency, measured in LiteRT."""
 
-from paredown.measure.accuracy import Score, outputs_of, score_keras, score_litert
+from paredown.measure.accuracy import Score, outputs_of, score_keras, score_litert, score_outputs
 from paredown.measure.latency import CLEARLY_SLOWER, Latency, LatencyReport, measure_latency
 from paredown.measure.litert_runner import LiteRTRunner
 from paredown.measure.memory import running_bytes
@@ -17,6 +17,7 @@ __all__ = [
     "running_bytes",
     "score_keras",
     "score_litert",
+    "score_outputs",
     "size_bytes",
     "zipped_bytes",
 ]

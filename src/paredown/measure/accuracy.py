@@ -82,6 +82,26 @@ def outputs_of(model: Any, split: Split) -> list[np.ndarray]:
     return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
 
+def score_outputs(outputs: Sequence[np.ndarray], split: Split) -> Score:
+    """Scores outputs that are there already as `score_keras` does a model.
+
+    Args:
+        outputs: What the network gave for `split.x`, one array (n, ...) per output.
+        split: Inputs and labels.
+    Raises:
+        DataError: As `score_keras`.
+    """
+    start = 0
+
+    def run(x: Any) -> Outputs:
+        nonlocal start
+        stop = start + len(x[0] if isinstance(x, tuple) else x)
+        parts, start = [output[start:stop] for output in outputs], stop
+        return parts
+
+    return _score(run, split, None)
+
+
 def _keras_run(model: Any) -> Run:
     from keras import ops, tree
 

@@ -49,13 +49,16 @@ def score_chart(record: dict) -> dict | None:
     }
     known = [value for value in values if value is not None]
     room = max(max(known) - min(known), 0.02 * max(map(abs, known)), 1e-9)
-    title = summary.score_name(record["metric"]) + (" (%)" if name == "accuracy" else "")
     low = max(0.0, min(known) - 0.3 * room)
-    layout = _layout(300)
-    layout["yaxis"] |= {"title": _title(title), "range": [low, max(known) + 0.25 * room], "nticks": 6}
-    layout["xaxis"] |= {"title": _title("Step"), "showgrid": False, "type": "category"}
-    layout["xaxis"] |= {"range": [-0.5, len(points) - 0.5], "tickangle": 0 if len(points) <= 5 else -60}
-    return {"data": [trace], "layout": layout}
+    plan = layout(300)
+    plan["yaxis"] |= {
+        "title": title(score_title(record["metric"])),
+        "range": [low, max(known) + 0.25 * room],
+        "nticks": 6,
+    }
+    plan["xaxis"] |= {"title": title("Step"), "showgrid": False, "type": "category"}
+    plan["xaxis"] |= {"range": [-0.5, len(points) - 0.5], "tickangle": 0 if len(points) <= 5 else -60}
+    return {"data": [trace], "layout": plan}
 
 
 def latency_chart(record: dict) -> dict | None:
@@ -64,13 +67,13 @@ def latency_chart(record: dict) -> dict | None:
     if not rows:
         return None
     traces = [trace for place, row in enumerate(rows) for trace in _latency_traces(place, row)]
-    layout = _layout(110 + 78 * len(rows))
+    plan = layout(110 + 78 * len(rows))
     # A tail of interrupted runs must not press the distributions flat; the page says how many lie beyond.
-    layout["xaxis"] |= {"title": _title("Latency (ms per inference)"), "range": [0, axis_end_ms(record)], "nticks": 6}
-    layout["yaxis"] |= {"range": [len(rows) - 0.55, -0.65], "visible": False}
-    layout["margin"] = {"l": 14, "r": 14, "t": 6, "b": 48}
-    layout["annotations"] = [_latency_label(place, row) for place, row in enumerate(rows)]
-    return {"data": traces, "layout": layout}
+    plan["xaxis"] |= {"title": title("Latency (ms per inference)"), "range": [0, axis_end_ms(record)], "nticks": 6}
+    plan["yaxis"] |= {"range": [len(rows) - 0.55, -0.65], "visible": False}
+    plan["margin"] = {"l": 14, "r": 14, "t": 6, "b": 48}
+    plan["annotations"] = [_latency_label(place, row) for place, row in enumerate(rows)]
+    return {"data": traces, "layout": plan}
 
 
 def axis_end_ms(record: dict) -> float:
@@ -100,10 +103,10 @@ def roofline_chart(record: dict) -> dict | None:
     roof = {"type": "scatter", "mode": "lines", "hoverinfo": "skip", "line": {"color": "--ink", "width": 2}}
     roof |= {"x": [ends[0], ridge, ends[1]]}
     roof |= {"y": [min(peaks["bytes_per_s"] * x, peaks["macs_per_s"]) / 1e9 for x in roof["x"]]}
-    layout = _layout(340)
-    layout["xaxis"] |= {"title": _title("MACs per byte"), "type": "log", "dtick": 1}
-    layout["yaxis"] |= {"title": _title("G MACs per second"), "type": "log", "dtick": 1}
-    return {"data": [roof, *traces], "layout": layout}
+    plan = layout(340)
+    plan["xaxis"] |= {"title": title("MACs per byte"), "type": "log", "dtick": 1}
+    plan["yaxis"] |= {"title": title("G MACs per second"), "type": "log", "dtick": 1}
+    return {"data": [roof, *traces], "layout": plan}
 
 
 def _roofline_dots(colour: str, network: dict) -> dict | None:
@@ -168,11 +171,18 @@ def _wrapped(label: str) -> str:
     return html.escape(label).replace("_", "<br>").replace(" ", "<br>", 1)
 
 
-def _title(text: str) -> dict:
+def score_title(metric: dict) -> str:
+    """The score's name with its unit."""
+    return summary.score_name(metric) + (" (%)" if metric["name"] == "accuracy" else "")
+
+
+def title(text: str) -> dict:
+    """An axis's title."""
     return {"text": text, "font": {"size": 12}, "standoff": 12}
 
 
-def _layout(height: int) -> dict:
+def layout(height: int) -> dict:
+    """What all charts have in common; `height` in pixels."""
     axis = {"fixedrange": True, "automargin": True, "zeroline": False}
     axis |= {"gridcolor": "--line", "linecolor": "--line", "tickfont": {"size": 12}}
     return {

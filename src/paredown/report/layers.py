@@ -24,6 +24,7 @@ class LayerBars:
 
     name: str
     kind: str
+    state: str
     macs: Bar
     channels: Bar
 
@@ -33,17 +34,19 @@ def bars(layers: list[dict]) -> list[LayerBars]:
 
     Layers without a kernel (zero MACs) have none; a layer of unknown MACs counts as worth showing.
     """
-    worth = [row for row in layers if _worth_showing(row)]
+    worth = [row for row in layers if worth_showing(row)]
     costliest = sorted(worth, key=_cost, reverse=True)[:MOST_BARS]
     chosen = {id(row) for row in costliest}
     shown = [row for row in worth if id(row) in chosen]
     macs, channels = _longest(shown, "macs"), _longest(shown, "channels")
     return [
-        LayerBars(row["name"], row["kind"], _bar(row, "macs", macs), _bar(row, "channels", channels)) for row in shown
+        LayerBars(row["name"], row["kind"], state(row), _bar(row, "macs", macs), _bar(row, "channels", channels))
+        for row in shown
     ]
 
 
-def _worth_showing(row: dict) -> bool:
+def worth_showing(row: dict) -> bool:
+    """Whether a layer multiplies, or may for all that is known."""
     unknown = row.get("macs_before") is None and row.get("channels_before") is not None
     return bool(row.get("macs_before") or row.get("macs_after")) or unknown
 
@@ -62,6 +65,13 @@ def _bar(row: dict, figure: str, longest: float) -> Bar:
         None if value is None else round(100 * value / longest, 2) if longest else 0.0 for value in (before, after)
     ]
     return Bar(told_figure(row, figure, "before"), told_figure(row, figure, "after"), *percent)
+
+
+def state(row: dict) -> str:
+    """`new` for a layer that a step put in, `removed` for one that it took out, else `kept`."""
+    if row.get("channels_before") is None:
+        return "new"
+    return "removed" if row.get("channels_after") is None else "kept"
 
 
 def told_figure(row: dict, figure: str, when: str) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from paredown.measure import CLEARLY_SLOWER
-from paredown.report import formats, summary
+from paredown.report import formats, search, summary
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,17 @@ class Notice:
 
 
 def notices(record: dict) -> list[Notice]:
-    """What stands at the top of the report: checks that failed, steps that made the network slower or larger."""
-    return [*_failed_checks(record), *_undone(record), *_slower(record), *_more_macs(record)]
+    """What stands at the top of the report: limits that were not met, checks that failed, steps that made the network
+    slower or larger."""
+    found = [*_failed_checks(record), *_undone(record), *_slower(record), *_more_macs(record)]
+    return [*_limits_not_met(record), *found]
+
+
+def _limits_not_met(record: dict) -> list[Notice]:
+    found = record.get("search")
+    if not found or found["met"]:
+        return []
+    return [Notice("The search could not meet its limits", search.nearest(found) or found["verdict"])]
 
 
 def _failed_checks(record: dict) -> list[Notice]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from paredown.errors import SettingError
 from paredown.files import write_text
-from paredown.report import charts, formats, layers, notices, summary
+from paredown.report import charts, formats, layers, notices, search, search_section, steps, structure, summary
 
 SCHEMA = 1
 _NEEDED = ("model", "data", "environment", "metric", "original", "compressed", "steps", "export", "layers")
@@ -53,36 +53,40 @@ def render(record: dict) -> str:
     Raises:
         SettingError: If `record` is no record of a run.
     """
-    from jinja2 import Environment, PackageLoader
     from plotly.offline import get_plotlyjs
 
     _check(record, "render()")
-    environment = Environment(
-        loader=PackageLoader("paredown.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["breakable"] = _breakable
-    environment.globals |= {"formats": formats, "summary": summary, "told_figure": layers.told_figure}
     figures = {
         "score": charts.score_chart(record),
         "latency": charts.latency_chart(record),
         "roofline": charts.roofline_chart(record),
     }
-    return environment.get_template("template.html.j2").render(
-        record=record,
-        created=_date(record.get("created")),
-        rows=summary.rows(record),
-        notices=notices.notices(record),
-        checks=summary.checks(record),
-        skip_groups=summary.skip_groups(record),
-        skip_count=len(summary.skips(record)),
-        score_points=charts.score_points(record),
-        latency_rows=summary.latency_rows(record),
-        runs_beyond=charts.runs_beyond(record) if figures["latency"] else 0,
-        slowest=summary.slowest_layers(record),
-        bars=layers.bars(record["layers"]),
-        most_bars=layers.MOST_BARS,
-        figures=figures,
-        plotly_js=get_plotlyjs() if any(figures.values()) else "",
+    section = search_section.section(record)
+    figures |= section.figures if section else {}
+    return (
+        templates()
+        .get_template("template.html.j2")
+        .render(
+            record=record,
+            created=_date(record.get("created")),
+            rows=summary.rows(record),
+            notices=notices.notices(record),
+            checks=summary.checks(record),
+            skip_groups=summary.skip_groups(record),
+            skip_count=len(summary.skips(record)),
+            score_points=charts.score_points(record),
+            latency_rows=summary.latency_rows(record),
+            runs_beyond=charts.runs_beyond(record) if figures["latency"] else 0,
+            slowest=summary.slowest_layers(record),
+            bars=layers.bars(record["layers"]),
+            outline=structure.outline(record["layers"]),
+            steps=steps.steps(record),
+            steps_seconds=steps.seconds(record),
+            section=section,
+            most_bars=layers.MOST_BARS,
+            figures=figures,
+            plotly_js=get_plotlyjs() if any(figures.values()) else "",
+        )
     )
 
 
@@ -96,6 +100,18 @@ def write(record: dict, path) -> None:
         OutputError: If the page cannot be written.
     """
     write_text(path, render(record))
+
+
+def templates():
+    """The pages' templates, with what all of them use."""
+    from jinja2 import Environment, PackageLoader
+
+    environment = Environment(
+        loader=PackageLoader("paredown.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["breakable"] = _breakable
+    environment.globals |= {"formats": formats, "search": search, "summary": summary, "told_figure": layers.told_figure}
+    return environment
 
 
 def _breakable(name: str):

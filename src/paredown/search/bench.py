@@ -63,9 +63,10 @@ class Bench:
         self._url = url
         #: How many candidates in a row came to recipes that were known.
         self.repeated = 0
-        self.space = Space(
-            self.methods, tuple(judge.formats), judge.keep, _images(judge.judged), judge.judged.y is not None
-        )
+        formats = judge.formats
+        reach = judge.keep is None or min(f.get(judge.primary, 1.0) for f in formats.values()) <= judge.keep
+        labelled = judge.judged.y is not None
+        self.space = Space(self.methods, tuple(formats), judge.keep, _images(judge.judged), labelled, reach)
 
     @property
     def limits(self) -> tuple[Limit, ...]:
@@ -205,7 +206,13 @@ class Bench:
             recipe = Recipe.from_yaml(attributes["recipe"])
             judgement = self.judge.tuned(recipe, attributes["format"], tuning)
         trial.set_user_attr("judgement", judgement.to_dict())
-        return min(judgement.drop, _WORST), min(self.use(judgement), _WORST)
+        return self._values(judgement)
+
+    def _values(self, judgement: Judgement) -> tuple[float, float]:
+        """What the sampler gets: loss and cost. What is beyond the limits loses against all that is within."""
+        use = self.use(judgement)
+        beyond = use if self.limits and use > HOPEFUL else 0.0
+        return min(judgement.drop + beyond, _WORST), min(use, _WORST)
 
     def _first_judgement(self, trial: optuna.Trial, candidate: Candidate, attributes: dict[str, Any]) -> Judgement:
         """Without training; other candidates may have come to the same recipe."""

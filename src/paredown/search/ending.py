@@ -12,12 +12,17 @@ from paredown.export import export_litert
 from paredown.pipeline import compress
 from paredown.recipe import Recipe
 from paredown.run import Run
+from paredown.scan import METHODS, scan_sensitivity
 from paredown.search.bench import FINALISTS, Bench
 from paredown.search.entries import Entry
 from paredown.search.judgement import STAGES, drop_of, front
 from paredown.search.latencies import alone_on
 from paredown.search.limits import SLACK
 
+#: Of the study and what belongs to it, below the output folder; the results need none of it.
+STUDY = ".paredown-search"
+#: Levels of the scan that the report shows.
+SCAN_LEVELS = (0.5, 0.25)
 #: A finalist's measured latency must stay so far below the limit: two measurements of one file differ by a little.
 MARGIN = 0.97
 
@@ -52,8 +57,9 @@ class Ending:
         options: Options,
         seed: int,
         trust: bool,
+        scanned: bool = False,
     ):
-        self.bench, self.model, self.data, self.folder = bench, model, data, folder
+        self.bench, self.model, self.data, self.folder, self.scanned = bench, model, data, folder, scanned
         self.max_drop, self.device, self.options, self.seed, self.trust = max_drop, device, options, seed, trust
         self.original = bench.judge.original
 
@@ -62,10 +68,20 @@ class Ending:
         candidates = self._candidates()
         measured = self._measured(candidates)
         chosen = self._chosen(measured)
+        scan = self._scan() if self.scanned else None
         recipe = Recipe.from_yaml(chosen.entry.judgement.recipe)  # type: ignore[union-attr]
         run = compress(self.model, recipe, self.data, out=self.folder, seed=self.seed, trust=self.trust)
-        record = {**run.record, "search": self._told(run.record, measured, chosen, told)}
+        record = {**run.record, "search": self._told(run.record, measured, chosen, {**told, "scan": scan})}
         return dataclasses.replace(run, record=record)
+
+    def _scan(self) -> dict[str, Any]:
+        """Where the original has fat and where bone: what each method does to each layer alone."""
+        judge = self.bench.judge
+        methods = [name for name in self.bench.methods if name in METHODS]
+        folder = self.folder / STUDY / "scan"
+        return scan_sensitivity(
+            judge.model, judge.data, methods, SCAN_LEVELS, folder, judge.seed, judge.examples
+        ).to_dict()
 
     def _candidates(self) -> list[Entry]:
         """The most promising of the highest stage that any within reach of the limits got to."""
@@ -172,7 +188,6 @@ class Ending:
             "chosen": chosen.entry.number,
             "met": within and enough,
             "verdict": _verdict(limits, drop, self.max_drop, metric["name"], within, enough),
-            "scan": None,
         }
 
     def _trials(self) -> list[dict[str, Any]]:

@@ -20,6 +20,9 @@ from paredown.transforms.channel_budget import widths_left
 if TYPE_CHECKING:
     from paredown.search.judge import Judge
 
+#: Multiply-adds that are aimed at below the narrowest widths of a latency table, as a share of the latency asked for:
+#: what is left there is mostly overhead.
+_BEYOND_THE_TABLE = 0.5
 #: Passes over the examples in which a substituted layer learns what the layer gave.
 SUBSTITUTE_EPOCHS = 4
 
@@ -44,7 +47,7 @@ Method = Callable[["Judge", Draft, float, Candidate], Draft]
 def _prune(judge: "Judge", draft: Draft, share: float, candidate: Candidate) -> Draft:
     common = {"criterion": candidate.criterion, "reconstruct": True, "examples": judge.examples}
     if not draft.transforms:
-        widths = judge.width_plan(candidate.criterion).within(judge.figure, share, judge.table)
+        widths = _widths(judge, share, candidate.criterion)
         if not widths:
             return draft
         return _done(judge, draft, PruneChannels(widths=widths, **common))
@@ -56,6 +59,18 @@ def _prune(judge: "Judge", draft: Draft, share: float, candidate: Candidate) -> 
     if widths:
         settled = dataclasses.replace(budgeted, **_keeping(figure, None), scope="layer", widths=widths)
     return Draft(result.model, (*draft.transforms, settled))
+
+
+def _widths(judge: "Judge", share: float, criterion: str) -> dict[str, int]:
+    """Layer -> channels that stay, of the original's."""
+    plan = judge.width_plan(criterion)
+    try:
+        return plan.within(judge.figure, share, judge.table)
+    except SettingError:
+        if judge.table is None:
+            raise
+        # A table ends at its narrowest measured widths; below them multiply-adds lead on, and the judge sees what came.
+        return plan.within("macs", share * _BEYOND_THE_TABLE)
 
 
 def _factorize(judge: "Judge", draft: Draft, share: float, candidate: Candidate) -> Draft:

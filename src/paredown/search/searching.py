@@ -23,7 +23,7 @@ from paredown.progress import task
 from paredown.run import Run, output_folder
 from paredown.search.bench import Bench
 from paredown.search.budget import Budget
-from paredown.search.ending import Ending
+from paredown.search.ending import STUDY, Ending
 from paredown.search.formats import allowed
 from paredown.search.judge import Judge
 from paredown.search.limits import Limit, parse_limits
@@ -31,8 +31,8 @@ from paredown.search.methods import ALL, METHODS
 from paredown.search.strategies import STRATEGIES
 from paredown.search.study import GRACE_S, open_study, revive, running, sqlite_url, storing, waiting
 
-#: Of the study and what belongs to it, below the output folder; the results need none of it.
-STUDY = ".paredown-search"
+#: Hours from which on the report shows what each method does to each layer, unless told otherwise.
+SCAN_HOURS = 0.25
 #: Devices whose figures are milliseconds.
 DEVICES = ("host", "browser", "android")
 #: Largest loss in a format, beyond what may be lost in all, at which it is still tried.
@@ -58,6 +58,7 @@ def search(
     epochs: int = 40,
     seed: int = 0,
     trust: bool = False,
+    scan: bool | None = None,
     grace_s: int = GRACE_S,
 ) -> Run:
     """Finds the recipe with the least loss within limits, and runs it.
@@ -85,6 +86,8 @@ def search(
         epochs: Most epochs of a long fine-tuning; an epoch is at most 300 steps.
         seed: Of everything random.
         trust: Load a `.keras` file that holds code.
+        scan: Whether the report also shows what each method does to each layer alone (`scan_sensitivity`), which comes
+            on top of `hours`; None: in searches of a quarter of an hour or more.
         grace_s: Seconds without a sign of life after which another worker counts as dead and its trial is done again.
     Returns:
         Run, as `compress` gives it; its record has `search`: limits and what was reached ("met", "verdict"), all
@@ -113,7 +116,8 @@ def search(
     with task("Search", total=None):
         propose(bench, strategy)
         _wait_for_others(bench, url)
-    ending = Ending(bench, source or model, data, folder, max_drop, device, options, seed, trust)
+    scanned = hours >= SCAN_HOURS if scan is None else scan
+    ending = Ending(bench, source or model, data, folder, max_drop, device, options, seed, trust, scanned)
     with FileLock(work / "ending.lock"):
         run = ending.run(strategy=strategy, hours=hours, storage=url.split(":")[0])
     write_text(folder / "run.json", json.dumps(run.record, indent=1))

@@ -25,6 +25,7 @@ class Space:
         methods: That may be used.
         formats: Likewise, the most promising first.
         limit: Share of the original's cost that may be kept; None where nothing is limited.
+        formats_reach: Whether a format alone keeps to it.
         images: Whether inputs are images with a label each, which may be shifted in training.
         labelled: Whether there are labels, beside which the original's outputs can teach.
     """
@@ -34,6 +35,7 @@ class Space:
     limit: float | None
     images: bool
     labelled: bool
+    formats_reach: bool = True
 
     @property
     def orders(self) -> dict[str, tuple[str, ...]]:
@@ -43,8 +45,9 @@ class Space:
         found = [order for n in range(len(sharing) + 1) for order in itertools.permutations(sharing, n)]
         if "substitute_conv" in reducing:
             found += [("substitute_conv", *order) for order in found if len(order) < 2]
-        # Nothing but a format is a candidate, too, where there is one to choose.
-        return {" ".join(order) or "none": order for order in found if order or len(self.formats) > 1 or not reducing}
+        # Nothing but a format is a candidate, too, where it can be enough.
+        alone = not reducing or (len(self.formats) > 1 and self.formats_reach)
+        return {" ".join(order) or "none": order for order in found if order or alone}
 
     @property
     def keeps(self) -> tuple[float, float]:

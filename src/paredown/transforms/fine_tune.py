@@ -16,6 +16,7 @@ from paredown.network import Network
 from paredown.rebuild import rebuild
 from paredown.transform import Transform, TransformResult, is_number
 from paredown.transforms.batches import AUGMENT, OrderedBatches, ShuffledBatches
+from paredown.transforms.data_parallel import Divided, data_parallel
 from paredown.transforms.features import AUTO, Features
 from paredown.transforms.keep_shared import sharing_kept, summing
 from paredown.transforms.keep_zeros import zeros_kept
@@ -38,7 +39,8 @@ class FineTune(Transform):
     network is trained to give the outputs of `teacher`, by mean squared error over all outputs. What was used,
     and where it came from, stands in `result.log`.
 
-    Layers with `trainable=False` stay as they are; names and compile configuration are those of the input network.
+    Layers with `trainable=False` stay as they are; names and compile configuration are those of the input network. On
+    JAX each batch is shared among all accelerators of the machine, see `data_parallel`.
 
     Args:
         epochs: At most so many passes over the training data.
@@ -152,13 +154,15 @@ class FineTune(Transform):
         check_split(data.train, model, "train")
         self._see_images(data.train)
         with _seeded(seed):
-            tuned = rebuild(model)
-            if not tuned.trainable_weights:
-                raise ModelError(
-                    f"FineTune needs a trainable weight. Received: {model.name!r}, whose layers are all frozen or have "
-                    "none. Set layer.trainable = True where it should learn."
-                )
-            return TransformResult(tuned, log=self._train(tuned, data.train, seed, teacher, twin(tuned)))
+            with data_parallel(self.batch_size) as shared:
+                tuned = rebuild(model)
+                if not tuned.trainable_weights:
+                    raise ModelError(
+                        f"FineTune needs a trainable weight. Received: {model.name!r}, whose layers are all frozen or "
+                        "have none. Set layer.trainable = True where it should learn."
+                    )
+                log = self._train(tuned, data.train, seed, teacher, twin(tuned))
+            return TransformResult(shared.home(tuned), log=log | {"devices": shared.devices})
 
     def _twin(self, tuned: Any) -> Twin:
         return for_training(tuned, self.regularization, self.strength, self.frozen_statistics)
@@ -210,7 +214,7 @@ class FineTune(Transform):
         }
         weight = 1.0 if train.y is None else self.teacher_weight
         if weight == 0 and features is None:
-            return keras.Model(**ends, name=body.name)
+            return Divided(**ends, name=body.name)
         here, there = ([tuple(t.shape) for t in m.outputs] for m in (body, teacher))
         if weight > 0 and here != there:
             raise ModelError(

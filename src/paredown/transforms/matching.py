@@ -7,13 +7,14 @@ import keras
 from keras import ops, tree
 
 from paredown.data.checks import last_activation
+from paredown.transforms.data_parallel import Divided
 from paredown.transforms.features import Features
 
 #: The least class score that is told from zero: near float32's smallest, for at a high temperature small scores count.
 _TINY = 1e-30
 
 
-class Matching(keras.Model):
+class Matching(Divided):
     """A network whose training also, or only, pulls its outputs to those of another.
 
     The other network's outputs are computed batch by batch inside the training step; it is neither trained nor
