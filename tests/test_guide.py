@@ -1,4 +1,4 @@
-"""The guide, followed word for word in an empty folder: its commands run, and print what it shows, but for the figures."""
+"""The guide, followed in an empty folder: its commands run, and print what it shows, but for the figures."""
 
 import contextlib
 import io
@@ -13,8 +13,14 @@ from paredown.cli.main import run
 
 PAGE = Path(__file__).parent.parent / "docs" / "guide.md"
 
-#: All that is changed of the page, so that it takes seconds: how long the network is trained, and searched for.
-QUICK = {"epochs=20": "epochs=1", "--hours 0.1": "--hours 0.002 --trials 1", "--hours 0.05": "--hours 0.002 --trials 1"}
+#: All that is changed of the page, so that it takes seconds: how long the network is trained and the search goes on,
+#: and a limit that is kept by whatever is found in that time.
+QUICK = {
+    "epochs=20": "epochs=1",
+    "--max-latency 0.2x": "--max-latency 0.9x",
+    "--hours 0.1 ": "--hours 0.002 --trials 1 ",
+    "--hours 0.02 ": "--hours 0.002 --trials 1 ",
+}
 
 #: What differs from one run to the next, in the order in which it is looked for: figures with their units, then words.
 VARIES = (
@@ -125,4 +131,17 @@ def test_every_quick_form_is_used():
 def test_a_figure_that_is_of_another_form_is_seen():
     assert form("Latency  0.0421 ms  −12.3 %") == form("Latency 4.21 µs 3 %")
     assert form("Latency  0.0421 ms") != form("Latency  0.0421 kB")
-    assert form("The limits are kept: latency 91% of the limit 0.5x.") != form("Not met: latency 91% of the limit 0.5x.")
+    assert form("The limits are kept: latency 91% of the limit 0.5x.") != form(
+        "Not met: latency 91% of the limit 0.5x."
+    )
+
+
+def test_whoever_stops_a_search_is_told_that_it_goes_on(tmp_path, monkeypatch, capsys):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("paredown.search.searching.search", stopped)
+    (tmp_path / "m.keras").write_bytes(b"not looked into here")
+    files = [str(tmp_path / "m.keras"), "--out", str(tmp_path / "out")]
+    assert run(["search", *files, "--data", "digits", "--max-latency", "0.5x"]) == 130
+    assert capsys.readouterr().err == "What was finished is kept: the same command goes on.\nInterrupted.\n"
