@@ -24,12 +24,13 @@ QUICK = {
 
 #: What differs from one run to the next, in the order in which it is looked for: figures with their units, then words.
 VARIES = (
+    (r"\b(compute|memory|overhead) +\d+ % +\S.*", "bound # % advice"),
+    (r"\d+ layers? left alone(, reasons in the report)?", "# left alone"),
     (r"█+", ""),
     (r"[−+±-]?\d[\d,]*(\.\d+)?(e-?\d+)?", "#"),
     (r"# (ms|µs|s|min)\b", "# time"),
     (r"# (bytes|kB|MB)", "# size"),
     (r"# [kM]\b(?! MACs/s)", "#"),
-    (r"\b(compute|memory|overhead)\b(?= +#)", "bound"),
     (r"[─━]+", ""),
     (r"\s+", " "),
 )
