@@ -17,7 +17,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "guide.md"
 #: and a limit that is kept by whatever is found in that time.
 QUICK = {
     "epochs=20": "epochs=1",
-    "--max-latency 0.2x": "--max-latency 0.9x",
+    "--max-latency 0.5x --max-drop": "--max-latency 0.9x --max-drop",
     "--hours 0.1 ": "--hours 0.002 --trials 1 ",
     "--hours 0.02 ": "--hours 0.002 --trials 1 ",
 }
