@@ -175,7 +175,7 @@ def test_ticks_are_few_and_within_the_axis(most, kind):
     ticks = axes.ticks(span, formats.ms)
     assert span["type"] == kind
     assert 2 <= len(ticks["tickvals"]) <= 6
-    assert all("000 ms" not in text or "," in text or len(text) <= 8 for text in ticks["ticktext"])
+    assert len(set(ticks["ticktext"])) == len(ticks["tickvals"])
 
 
 def test_charts_are_valid_plotly_in_every_view():
@@ -218,16 +218,16 @@ def test_every_trials_recipe_is_on_the_page(record):
         assert page.count(f'data-copy="recipe-{place}"') == 1
 
 
-def test_of_thousands_of_trials_the_front_and_the_tuned_ones_keep_their_recipes_and_the_page_says_so():
-    record = search_example.record(3000)
+def test_of_very_many_trials_the_front_and_the_tuned_ones_keep_their_recipes_and_the_page_says_so():
+    record = search_example.record(700)
     page = ours(render(record))
     rows = record["search"]["trials"]
     kept = {place for place, row in enumerate(rows) if row["front"] or row["stage"] != "cheap"}
     kept |= {one["number"] for one in record["search"]["finalists"]}
     assert {int(place) for place in re.findall(r'<pre id="recipe-(\d+)"', page)} == kept
     failed = {place for place, row in enumerate(rows) if row["state"] == "failed"}
-    assert f"The recipes of {3000 - len(kept | failed):,} more trials" in page
-    assert len(page.encode()) < 3_000_000
+    assert f"The recipes of {700 - len(kept | failed):,} more trials" in page
+    assert len(page.encode()) < 1_000_000
 
 
 def test_a_failed_trial_says_why():
@@ -336,6 +336,7 @@ def opened(chromium, tmp_path):
         page = contexts[-1].new_page()
         page.set_default_timeout(PATIENCE_MS)
         page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("dialog", lambda dialog: (errors.append(dialog.message), dialog.dismiss()))
         page.on(
             "request", lambda request: request.url.startswith(("file:", "data:", "blob:")) or errors.append(request.url)
         )
@@ -439,10 +440,9 @@ def test_hostile_text_runs_nothing(opened):
     for row in record["search"]["trials"]:
         row |= {"label": EVIL, "recipe": EVIL}
     page = opened(record, 1280)
-    page.evaluate("window.alert = () => { throw new Error('ran'); }")
     place = record["search"]["chosen"]
     page.mouse.move(*where(page, place))
     page.wait_for_selector("#chart-pareto .hoverlayer .hovertext")
-    assert "<img src=x" in page.locator("#chart-pareto .hoverlayer").text_content()
+    assert "<img" in page.locator("#chart-pareto .hoverlayer").text_content()
     assert page.locator("#opened-recipe").text_content() == EVIL
     assert page.locator("img").count() == 0

@@ -45,7 +45,7 @@ def search(
     storage: Annotated[
         str | None, typer.Option(metavar="URL", help="A database that many machines share: postgresql://user@host/db.")
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Most epochs (of at most 300 steps) of a long training.")] = 40,
+    epochs: Annotated[int, typer.Option(min=1, help="Most epochs (of at most 300 steps) of a long training.")] = 60,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
     scan: Annotated[
         bool | None, typer.Option("--scan/--no-scan", help="Show what each method does to each layer alone.")

@@ -24,6 +24,7 @@ MODULES: dict[str, str] = {
     "weight-sharing": "weight_sharing",
     "deep-compression": "deep_compression",
     "search": "search",
+    "combine": "combine",
 }
 
 

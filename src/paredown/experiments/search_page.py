@@ -44,7 +44,8 @@ def page(rows: list[dict], folder: Path) -> str:
     )
     return "\n\n".join(
         [
-            f"The thesis's classifier on {first['data'].upper()}, {len(searches[next(iter(searches))])} seeds; limit: "
+            f"A classifier of five 3×3 convolutions on {first['data'].upper()} ({first['original_macs'] / 1e6:.1f} M "
+            f"MACs), {len(searches[next(iter(searches))])} seeds; limit: "
             f"{first['limit']} of its latency in LiteRT. Every search may use {first['seconds']:g} s of processor "
             "time, fine-tuning included, on one thread; looking at the original, which all share, is not counted. Loss "
             "is of rows held out of the training data, of which nothing learned, but by which networks were chosen, "

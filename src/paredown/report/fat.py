@@ -21,12 +21,12 @@ def fattest(scan: dict, most: int = 5) -> list[dict]:
 
 
 def bone(scan: dict, most: int = 5) -> list[dict]:
-    """The layers that lose most even by the mildest case that saves anything, the worst first; none that loses
+    """The layers that lose most even by the mildest case that saves multiply-adds, the worst first; none that loses
     less than `FREE`."""
     mildest: dict[str, dict] = {}
     for row in scan["rows"]:
         known = mildest.get(row["layer"])
-        if worth(row) > 0 and (known is None or row["measured"] < known["measured"]):
+        if (row["share_macs"] or 0) > 0 and (known is None or row["measured"] < known["measured"]):
             mildest[row["layer"]] = row
     hurt = [row for row in mildest.values() if row["measured"] > FREE]
     return sorted(hurt, key=lambda row: -row["measured"])[:most]

@@ -196,7 +196,12 @@ def _layout(layers: list, ticks: list, titles: list) -> dict:
         "showlegend": False,
         "annotations": titles,
         "xaxis": axis
-        | {"tickvals": [x for x, _ in ticks], "ticktext": [_safe(label) for _, label in ticks], "tickangle": -90},
+        | {
+            "tickvals": [x for x, _ in ticks],
+            "ticktext": [_safe(label) for _, label in ticks],
+            "tickangle": -90,
+            "tickfont": {"size": 10},
+        },
         "yaxis": axis
         | {
             "tickvals": list(range(len(layers))),
@@ -222,7 +227,7 @@ def _layout(layers: list, ticks: list, titles: list) -> dict:
                 "xpad": 0,
                 "outlinewidth": 0,
                 "tickvals": exponents,
-                "ticktext": [f"≤ {LEAST:g}", *(f"{10.0**e:g}" for e in exponents[1:-1]), f"≥ {MOST:g}"],
+                "ticktext": [f"{10.0**e:g}" for e in exponents],
                 "tickfont": {"size": 11},
             },
         },

@@ -49,8 +49,8 @@ def chart(found: dict, shown: list[Trial]) -> dict | None:
         return None
     rows, groups = points(found), _groups(shown)
     line = {"color": "--after", "width": 2, "shape": "hv"}
-    front = {"type": "scatter", "mode": "lines", "hoverinfo": "skip", "line": line}
-    traces = [front, *(_trace(found, name, rows, groups[name], shown) for name in groups)]
+    steps = {"type": "scatter", "mode": "lines", "hoverinfo": "skip", "line": line}
+    traces = [steps, *(_trace(found, name, rows, groups[name], shown) for name in groups)]
     plan = charts.layout(420)
     plan |= {"hovermode": "closest", "margin": {"l": 8, "r": 16, "t": 24, "b": 8}}
     views = {"x": {cost: _x_view(found, cost, rows, groups) for cost in choices}, "y": _y_views(found)}

@@ -1,5 +1,7 @@
 """Convolutions substituted: each alone by the structure that loses least at a share of its MACs, as `SubstituteConv`
 starts it. It is not trained, so that more is lost here than there.
+
+Of the table of structures those that no factorization gives: the others start where `Factorize` ends.
 """
 
 from collections.abc import Sequence
@@ -17,6 +19,7 @@ from paredown.structures import STRUCTURES, Seat, composed
 from paredown.transforms import SubstituteConv
 
 NAME = "substitute_conv"
+STRUCTURES_TRIED = ("grouped", "stacked")
 #: Of "grouped": the first that divides the input channels.
 _GROUPS = (8, 4, 2)
 
@@ -48,13 +51,13 @@ def _seats(scope: Scope, path: str) -> list[Seat] | str:
     if not scope.takes_shift(path):
         return "it has neither a bias nor a BatchNormalization behind it, as a structure would"
     seats = []
-    for structure in STRUCTURES:
+    for structure in STRUCTURES_TRIED:
         groups = next((g for g in _GROUPS if layer.kernel.shape[-2] % g == 0), 0) if structure == "grouped" else 1
         if groups and STRUCTURES[structure].why_not(layer, groups, tuple(read.shape)) is None:
             seat = Seat(path, layer, scope.shapes.of(read), tuple(read.shape), structure, groups, False)
             if not isinstance(seat.width(None, None), str):
                 seats.append(seat)
-    return seats or "no structure is cheaper"
+    return seats or f"neither {' nor '.join(STRUCTURES_TRIED)} suits it and is cheaper"
 
 
 def _alone(scope: Scope, path: str, level: float, more: dict) -> SubstituteConv:

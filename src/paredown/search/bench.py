@@ -3,12 +3,12 @@
 import hashlib
 import itertools
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
 
 from paredown.data import Split
 from paredown.errors import DeviceError, OutputError, ParedownError
@@ -16,13 +16,14 @@ from paredown.progress import task
 from paredown.recipe import Recipe
 from paredown.search.budget import Budget
 from paredown.search.candidate import Candidate
-from paredown.search.entries import HOPEFUL, Entry, best_first, entries_of, judged, promoted
+from paredown.search.entries import HOPEFUL, Entry, best_first, entries_of, identity, judged, promoted
 from paredown.search.judge import Judge
 from paredown.search.judgement import STAGES, Judgement
 from paredown.search.limits import Limit, used
 from paredown.search.methods import ALL
 from paredown.search.space import Space
-from paredown.search.study import storing
+from paredown.search.study import GRACE_S, storing
+from paredown.search.trials import Trials, VoidError
 
 #: Epochs of the short training, and at least of the long one.
 SHORT_EPOCHS, FEWEST_EPOCHS = 1, 2
@@ -30,6 +31,8 @@ SHORT_EPOCHS, FEWEST_EPOCHS = 1, 2
 FINALISTS, LONG_SHARE = 3, 0.12
 #: Candidates in a row that are known already, after which there is nothing left to find.
 ENOUGH_REPEATED = 20
+#: Seconds between two looks at what other workers do.
+_LOOK_S = 0.5
 #: Values that stand in the study for what is beyond them: a sampler takes no infinity.
 _WORST = 1e3
 
@@ -45,6 +48,7 @@ class Bench:
         budget: Of time.
         most_trials: Candidates that are judged in all; None: as many as there is time for.
         most_epochs: Of the long training.
+        grace_s: Seconds without a sign of life after which another worker counts as dead.
     """
 
     def __init__(
@@ -56,8 +60,10 @@ class Bench:
         budget: Budget,
         most_trials: int | None = None,
         most_epochs: int = 40,
+        grace_s: int = GRACE_S,
     ):
         self.study, self.judge, self.budget = study, judge, budget
+        self._trials = Trials(study, grace_s)
         self.methods = tuple(method for method in ALL if method in methods)
         self.most_trials, self.most_epochs = most_trials, most_epochs
         self._url = url
@@ -79,7 +85,7 @@ class Bench:
     def entries(self) -> list[Entry]:
         """All trials."""
         with storing(self._url):
-            return entries_of(self.study.get_trials(deepcopy=False))
+            return entries_of(self._trials.all())
 
     def best(self, stage: str) -> list[Entry]:
         """Those with a judgement at a stage, the most promising first."""
@@ -95,15 +101,17 @@ class Bench:
         return [entry for entry in self.entries() if entry.stage == STAGES[0] and entry.state != "failed"]
 
     def begin(self) -> None:
-        """Queues the candidates that every search begins with, once."""
-        if not self.entries():
-            for parameters in self.space.first():
-                self._enqueue(parameters, {})
+        """Queues the candidates that every search begins with, those that no worker has queued."""
+        there = {entry.attributes.get("first") for entry in self.entries() if entry.state != "failed"}
+        for number, parameters in enumerate(self.space.first()):
+            if number not in there:
+                self._enqueue(parameters, {"first": number})
 
     def work(self) -> None:
         """Does one trial: trains whoever deserves it, else one that waits, else a new candidate."""
-        entry = promoted(self.entries(), self.use, bool(self.limits))
-        if entry is not None and entry.stage == STAGES[0]:
+        # Long trainings come when nothing new is proposed any more.
+        entry = promoted(self.entries(), self.use, bool(self.limits), STAGES[:2])
+        if entry is not None:
             self.promote(entry)
         self._one()
 
@@ -128,8 +136,23 @@ class Bench:
     def drain(self) -> None:
         """Does what is queued."""
         with storing(self._url):
-            while self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-                self._one()
+            while self._trials.waiting:
+                self._one(new=False)
+
+    def wait(self) -> None:
+        """Until no trial is under way elsewhere; what dead workers left is done here."""
+        with storing(self._url), task("Wait for other workers"):
+            while True:
+                self._trials.revive()
+                if self._trials.waiting:
+                    self.drain()
+                elif self._trials.running:
+                    time.sleep(_LOOK_S)
+                else:
+                    # What others found may deserve more training.
+                    self.finish()
+                    if not (self._trials.waiting or self._trials.running):
+                        return
 
     def promote(self, entry: Entry) -> None:
         """Queues the next stage of a candidate."""
@@ -141,16 +164,19 @@ class Bench:
     def judge_recipe(self, recipe: Recipe) -> Judgement | None:
         """A recipe's figures without training, from the study where it holds them; None where it cannot be made."""
         key = hashlib.sha256(recipe.to_yaml().encode()).hexdigest()[:16]
-        found = self._of_recipe(key)
-        if found is None:
-            self._enqueue({}, {"key": key, "recipe": recipe.to_yaml(), "format": "float32"})
+        while True:
+            there = [e for e in self.entries() if e.attributes.get("key") == key and e.state != "failed"]
+            done = [e for e in there if e.state in ("complete", "pruned")]
+            if done:
+                return done[0].judgement
+            if not there:
+                self._enqueue({}, {"key": key, "recipe": recipe.to_yaml(), "format": "float32"})
+            elif there[0].state == "running":
+                # Another worker is at it.
+                with storing(self._url):
+                    self._trials.revive()
+                time.sleep(_LOOK_S)
             self.drain()
-            found = self._of_recipe(key)
-        return found.judgement if found else None
-
-    def _of_recipe(self, key: str) -> Entry | None:
-        done = (e for e in self.entries() if e.attributes.get("key") == key and e.state in ("complete", "pruned"))
-        return next(done, None)
 
     def _long_epochs(self, entry: Entry) -> int:
         """As many as the time for one finalist allows, by what the short training took."""
@@ -161,43 +187,30 @@ class Bench:
 
     def _enqueue(self, parameters: dict[str, Any], attributes: dict[str, Any]) -> None:
         with storing(self._url):
-            self.study.enqueue_trial(parameters, user_attrs=attributes)
+            self._trials.add(parameters, attributes)
 
-    def _one(self) -> None:
-        failed: list[BaseException] = []
+    def _one(self, new: bool = True) -> None:
+        """Does one trial; a new candidate, where it may be one, if none waits."""
 
         def objective(trial: optuna.Trial) -> tuple[float, float]:
+            self._check_needed(trial, new)
             try:
                 return self._objective(trial)
-            except (OutputError, DeviceError, KeyboardInterrupt) as error:
-                failed.append(error)
+            except (OutputError, DeviceError):
                 raise
             except ParedownError as error:
                 trial.set_user_attr("reason", " ".join(str(error).split()))
                 raise optuna.TrialPruned from error
 
-        with storing(self._url), task(f"Trial {len(self.study.get_trials(deepcopy=False))}"):
+        with storing(self._url), task(f"Trial {len(self._trials.all())}"):
             try:
-                self.study.optimize(objective, n_trials=1)
-            except BaseException:
-                self._again()
-                raise
-        self.budget.keep()
-
-    def _again(self) -> None:
-        """Queues the trial that this process has just broken off."""
-        with storing(self._url):
-            own = [t for t in self.study.get_trials(deepcopy=False) if t.user_attrs.get("worker") == id(self)]
-            if own and own[-1].state == TrialState.FAIL:
-                kept = {k: v for k, v in own[-1].user_attrs.items() if k not in ("worker", "judgement")}
-                self._enqueue(own[-1].params or own[-1].system_attrs.get("fixed_params", {}), kept)
+                self._trials.do(objective)
+            finally:
+                self.budget.keep()
 
     def _objective(self, trial: optuna.Trial) -> tuple[float, float]:
-        trial.set_user_attr("worker", id(self))
         attributes = trial.user_attrs
         stage = attributes.get("stage", STAGES[0])
-        if stage != STAGES[0] or "key" in attributes:
-            self._see_first(trial, stage, attributes)
         candidate = self._candidate(trial, attributes)
         if stage == STAGES[0]:
             judgement = self._first_judgement(trial, candidate, attributes)
@@ -229,22 +242,30 @@ class Bench:
 
     def _candidate(self, trial: optuna.Trial, attributes: dict[str, Any]) -> Candidate:
         """What the trial's parameters say; those of a recipe that came without any: how it is trained."""
-        if "key" in attributes:
-            return Candidate((), 1.0, learning_rate=2e-3, teacher_weight=0.5)
-        if "candidate" in attributes:
+        if "stage" in attributes:
             return Candidate(**json.loads(attributes["candidate"]))
-        candidate = self.space.draw(trial)
+        if "key" in attributes:
+            candidate = Candidate((), 1.0, learning_rate=2e-3, teacher_weight=0.5)
+        else:
+            candidate = self.space.draw(trial)
         trial.set_user_attr("candidate", json.dumps(candidate.to_dict()))
         return candidate
 
-    def _see_first(self, trial: optuna.Trial, stage: str, attributes: dict[str, Any]) -> None:
-        """Of several trials of one candidate at one stage, queued by different machines, only the first counts."""
-        mine = ("of", attributes.get("of")) if stage != STAGES[0] else ("key", attributes["key"])
-        for other in self.study.get_trials(deepcopy=False):
-            same = other.user_attrs.get(mine[0]) == mine[1] and other.user_attrs.get("stage", STAGES[0]) == stage
-            if same and other.number < trial.number and other.state != TrialState.FAIL:
-                trial.set_user_attr("reason", f"the same as trial {other.number}")
-                raise optuna.TrialPruned
+    def _check_needed(self, trial: optuna.Trial, new: bool) -> None:
+        """Raises VoidError where several workers queued what only one has to judge, or took what only one could."""
+        if "queued" in trial.user_attrs:
+            mine = identity(trial)
+            earlier = [e for e in self.entries() if e.number < trial.number and e.state != "failed"]
+            same = [e.number for e in earlier if e.identity == mine]
+            if same:
+                raise VoidError(f"the same as trial {same[0]}")
+        elif not new:
+            raise VoidError("nothing waits any more")
+        elif self.most_trials is not None and self._proposed_before(trial.number) >= self.most_trials:
+            raise VoidError(f"{self.most_trials} are proposed")
+
+    def _proposed_before(self, number: int) -> int:
+        return len([entry for entry in self._proposed() if entry.number < number])
 
 
 def _images(judged: Split) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from paredown.devices import Options, measure_on
-from paredown.errors import ModelError
+from paredown.errors import DeviceError, ModelError
 from paredown.export import export_litert
 from paredown.pipeline import compress
 from paredown.recipe import Recipe
@@ -126,11 +126,20 @@ class Ending:
                 recipe = Recipe.from_yaml(entry.attributes["recipe"])
                 model = judge.network(recipe.transforms)
                 export_litert(model, path, recipe.quantization, judge.data, pack=recipe.pack)
-            rows = measure_on(self.device, files, self.options)[0].rows
+            rows = self._rows(files)
         return [
             Finalist(entry, row.median_ms, row.speedup_median, row.speedup_p10, row.speedup_p90)
             for entry, row in zip(entries, rows[1:], strict=True)
         ]
+
+    def _rows(self, files: list[Path]) -> Sequence[Any]:
+        try:
+            return measure_on(self.device, files, self.options)[0].rows
+        except DeviceError as error:
+            raise DeviceError(
+                f"{error} All that was found is kept: when the device is there, give the same command again; it goes "
+                "on from here."
+            ) from error
 
     def _latency_share(self, finalist: Finalist) -> float:
         """Of the latency limit that a measured file takes; 0 where latency is not limited."""

@@ -30,6 +30,8 @@ class Entry:
         reason: Why it was pruned.
         judgement: Where it is complete.
         attributes: All that stands in the study.
+        params: What was drawn.
+        identity: What it judges: of several trials of one identity only one counts.
     """
 
     number: int
@@ -40,20 +42,27 @@ class Entry:
     judgement: Judgement | None
     attributes: dict[str, Any]
     params: dict[str, Any]
+    identity: tuple = ()
 
 
 def entries_of(trials: Sequence[Any]) -> list[Entry]:
-    """The entries of Optuna's trials; of several of one candidate at one stage the first that did not fail."""
+    """The entries of Optuna's trials, without void ones; of several of one identity the first that did not fail."""
     found, seen = [], set()
-    for trial in trials:
-        entry = _entry(trial)
-        key = (entry.of, entry.stage)
+    for entry in (_entry(trial) for trial in trials if "void" not in trial.user_attrs):
         if entry.state != "failed":
-            if key in seen:
+            if entry.identity in seen:
                 continue
-            seen.add(key)
+            seen.add(entry.identity)
         found.append(entry)
     return found
+
+
+def identity(trial: Any) -> tuple:
+    """What a trial judges: a candidate at a stage, a recipe, one of those to begin with; else only itself."""
+    attributes = trial.user_attrs
+    if "of" in attributes:
+        return attributes["stage"], attributes["of"]
+    return next(((name, attributes[name]) for name in ("key", "first") if name in attributes), (trial.number,))
 
 
 def _entry(trial: Any) -> Entry:
@@ -69,6 +78,7 @@ def _entry(trial: Any) -> Entry:
         Judgement(**judged) if judged and state == "complete" else None,
         attributes,
         trial.params or trial.system_attrs.get("fixed_params", {}),
+        identity(trial),
     )
 
 
@@ -100,13 +110,18 @@ def best_first(entries: Sequence[Entry], use: Callable[[Judgement], float], limi
     return sorted(entries, key=key)
 
 
-def promoted(entries: Sequence[Entry], use: Callable[[Judgement], float], limited: bool) -> Entry | None:
+def promoted(
+    entries: Sequence[Entry], use: Callable[[Judgement], float], limited: bool, stages: Sequence[str] = STAGES
+) -> Entry | None:
     """Whose turn it is to be trained (further): of the highest stage, the best of a third that has not been.
 
+    Args:
+        use, limited: As of `best_first`.
+        stages: Those that candidates go through.
     Source:
         Li et al. 2020, arXiv:1810.05934, algorithm 2 (asynchronous successive halving).
     """
-    for stage, following in reversed(list(itertools.pairwise(STAGES))):
+    for stage, following in reversed(list(itertools.pairwise(stages))):
         reached = best_first(judged(entries, stage), use, limited)
         gone = {entry.of for entry in entries if entry.stage == following and entry.state != "failed"}
         # Of the first few one goes on at once, so that training is under way while most are still unjudged.

@@ -36,6 +36,8 @@ MOST_JUDGED, JUDGED_SHARE, FILE_ROWS = 5000, 0.2, 1000
 LARGE_MACS, EXAMPLES, FEW_EXAMPLES = 1e8, 512, 128
 #: Steps that count as an epoch, at most, and examples per step.
 STEPS, BATCH = 300, 128
+#: Steps in one go.
+EXECUTION = 10
 #: Where the limit of a figure is what a transform is given as its budget.
 _BUDGETS = {"latency_ms": "latency", "size_bytes": "params", "macs": "macs"}
 #: A pruned network equals the masked one, a factorized one its copy: on so many inputs.
@@ -86,6 +88,8 @@ class Judge:
         macs = profile(model, data.input_shape).macs
         self.examples = EXAMPLES if macs < LARGE_MACS else FEW_EXAMPLES
         self._plans: dict[str, WidthPlan] = {}
+        #: Format -> its latency as a share of float32's, of the network last seen: small ones gain less.
+        self._share_of: dict[str, float] = {}
         content = float_content(model, data.input_shape)
         self._latencies = Latencies(OperationTable(), content, original_ms)
         score = score_keras(model, self.judged, self._reference)
@@ -137,8 +141,8 @@ class Judge:
         return Recipe(draft.transforms, row.quantization, row.pack), draft.model
 
     def cheap(self, recipe: Recipe, model: Any, format: str = "float32") -> Judgement:
-        """A network without training: BatchNormalization's statistics taken anew, costs of its float32 file times those
-        of its format.
+        """A network without training: BatchNormalization's statistics taken anew, costs of its file, and what the
+        format loses of the original.
 
         Args:
             recipe: What made it, all numbers settled.
@@ -148,17 +152,25 @@ class Judge:
         start = time.monotonic()
         judged = self.network((ReestimateBatchNorm(),), model) if self._has_norms else model
         score = score_keras(judged, self.judged, self._reference).value
-        content = float_content(model, self.data.input_shape)
-        latency_ms, how = self._latencies.of(content)
-        factors = self.formats[format]
-        figures = {
-            **self._costs(model),
-            "size_bytes": len(content) * factors["size_bytes"],
-            "latency_ms": latency_ms * factors["latency_ms"],
-            "latency_from": how if format == "float32" else "estimated",
-        }
-        drop = drop_of(self.metric, self.original["score"], score) + factors["drop"]
-        return self._judgement(score - factors["loss"], figures, recipe, start, drop=drop)
+        size_bytes, latency_ms, how = self._file_costs(model, FORMATS[format])
+        if self.primary == "latency_ms" and format != "float32":
+            plain_ms = self._file_costs(model, FORMATS["float32"])[1]
+            self._share_of[format] = latency_ms / plain_ms
+        figures = {"size_bytes": size_bytes, "latency_ms": latency_ms, "latency_from": how}
+        drop = drop_of(self.metric, self.original["score"], score) + self.formats[format]["drop"]
+        score -= self.formats[format]["loss"]
+        return self._judgement(score, {**self._costs(model), **figures}, recipe, start, drop=drop)
+
+    def _file_costs(self, model: Any, row: Format) -> tuple[int, float, str]:
+        """(bytes, milliseconds, where they are from) of a network's file in a format."""
+        if row == FORMATS["float32"]:
+            content = float_content(model, self.data.input_shape)
+            return len(content), *self._latencies.of(content)
+        model = self.network((row.sharing,), model) if row.sharing else model
+        with tempfile.TemporaryDirectory(prefix="paredown-") as folder:
+            path = Path(folder) / "model.tflite"
+            exported = export_litert(model, path, row.quantization, self.data, pack=row.pack)
+            return exported.size_bytes, *self._latencies.of(path.read_bytes())
 
     def tuned(self, recipe: Recipe, format: str, tuning: FineTune) -> Judgement:
         """After training, by the file that comes of it: all of what a user would get, but for the rows held out."""
@@ -199,14 +211,16 @@ class Judge:
         """A candidate's training; an epoch is at most `STEPS` steps."""
         rows = len(self.data.train or ())
         batch = int(min(BATCH, max(8, rows // 8)))
+        steps = min(STEPS, math.ceil(rows / batch))
         labelled = self.judged.y is not None
         return FineTune(
             epochs=epochs,
-            steps_per_epoch=min(STEPS, math.ceil(rows / batch)),
+            steps_per_epoch=steps,
             batch_size=batch,
             optimizer="adam",
             learning_rate=candidate.learning_rate,
             schedule="cosine",
+            steps_per_execution=min(steps, EXECUTION),
             teacher_weight=candidate.teacher_weight if labelled and self.metric["name"] == "accuracy" else 0.0,
             temperature=4.0 if labelled and candidate.teacher_weight and self.metric["name"] == "accuracy" else 1.0,
             augment=candidate.augment,
@@ -250,7 +264,7 @@ class Judge:
         return keep * (self.original[self.figure] or 1) / (now[self.figure] or 1)
 
     def _format_share(self, format: str) -> float:
-        return self.formats[format].get(self.primary, 1.0)
+        return self._share_of.get(format, self.formats[format].get(self.primary, 1.0))
 
     def _format_factors(self, row: Format) -> dict[str, float]:
         """What a format makes of the original: its size and latency as shares of float32's, and what it loses."""

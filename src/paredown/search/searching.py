@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from paredown.search.judge import Judge
 from paredown.search.limits import Limit, parse_limits
 from paredown.search.methods import ALL, METHODS
 from paredown.search.strategies import STRATEGIES
-from paredown.search.study import GRACE_S, open_study, revive, running, sqlite_url, storing, waiting
+from paredown.search.study import GRACE_S, open_study, sqlite_url
 
 #: Hours from which on the report shows what each method does to each layer, unless told otherwise.
 SCAN_HOURS = 0.25
@@ -55,7 +54,7 @@ def search(
     device: str = "host",
     options: Options | None = None,
     storage: str | None = None,
-    epochs: int = 40,
+    epochs: int = 60,
     seed: int = 0,
     trust: bool = False,
     scan: bool | None = None,
@@ -112,10 +111,11 @@ def search(
     url = storage or sqlite_url(work / "study.db")
     settings = [[dataclasses.astuple(limit) for limit in limits], strategy, sorted(methods), device, epochs]
     study = open_study(url, _name(first_key(model, data, seed, {}), settings), seed, grace_s)
-    bench = Bench(study, url, judge, methods, budget, trials, epochs)
+    bench = Bench(study, url, judge, methods, budget, trials, epochs, grace_s)
     with task("Search", total=None):
         propose(bench, strategy)
-        _wait_for_others(bench, url)
+        bench.wait()
+    budget.keep()
     scanned = hours >= SCAN_HOURS if scan is None else scan
     ending = Ending(bench, source or model, data, folder, max_drop, device, options, seed, trust, scanned)
     with FileLock(work / "ending.lock"):
@@ -195,16 +195,3 @@ def _original_ms(model: Any, data: Data, work: Path, device: str, options: Optio
 def _name(key: str, settings: Any) -> str:
     """The study's name: the same on every machine for the same network, data, limits and settings."""
     return f"paredown-{hashlib.sha256(json.dumps([key, settings], default=str).encode()).hexdigest()[:16]}"
-
-
-def _wait_for_others(bench: Bench, url: str) -> None:
-    """Until no trial is under way elsewhere; what a dead worker left is done here."""
-    with storing(url), task("Wait for other machines", total=None):
-        while True:
-            revive(bench.study)
-            if waiting(bench.study):
-                bench.drain()
-            elif running(bench.study):
-                time.sleep(1)
-            else:
-                return

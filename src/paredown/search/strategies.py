@@ -11,7 +11,7 @@ from paredown.search.widths import WidthPlan
 from paredown.transforms import PruneChannels
 
 #: Steps in which the greedy strategy comes down to the limit; without a limit to a fifth.
-GREEDY_STEPS, GREEDY_END = 12, 0.2
+GREEDY_STEPS, GREEDY_END = 8, 0.2
 
 
 def by_optuna(bench: Bench) -> None:

@@ -1,7 +1,9 @@
 """The study that a search is kept in: Optuna's storage, on this machine or shared by many."""
 
 import contextlib
+import random
 import sqlite3
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,16 +11,21 @@ from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
-from optuna.trial import TrialState
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy import event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 
 from paredown.errors import OutputError, SettingError
+from paredown.search.sampling import NumberedSampler
+from paredown.search.trials import again
 
 #: A worker gives a sign of life so often (seconds); one that gave none for the second is taken to be dead, and its
 #: trial is done again by another. Converting a large network holds the interpreter for some seconds.
 HEARTBEAT_S, GRACE_S = 5, 60
-#: How often a trial is done again whose worker died.
-RETRIES = 3
+#: How often a database is opened while other workers are just making its tables.
+_OPENINGS = 6
+#: Seconds to wait for another worker's transaction, and for a server's answer.
+_LOCKED_S, _CONNECT_S = 60, 15
 
 
 def open_study(url: str, name: str, seed: int, grace_s: int = GRACE_S) -> optuna.Study:
@@ -31,28 +38,89 @@ def open_study(url: str, name: str, seed: int, grace_s: int = GRACE_S) -> optuna
         grace_s: Seconds without a sign of life after which a worker counts as dead.
     Raises:
         SettingError: If the database cannot be reached.
+        OutputError: If a file is to be the database and cannot be written.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with _quiet(), _reported(url):
-        storage = RDBStorage(
-            _with_driver(url),
-            heartbeat_interval=min(HEARTBEAT_S, max(1, grace_s // 2)),
-            grace_period=grace_s,
-            heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=RETRIES),
+        return optuna.create_study(
+            storage=_opened(_with_driver(url), grace_s),
+            sampler=NumberedSampler(seed),
+            study_name=name,
+            directions=["minimize", "minimize"],
+            load_if_exists=True,
         )
-        study = optuna.create_study(
-            storage=storage, study_name=name, directions=["minimize", "minimize"], load_if_exists=True
-        )
-        # A worker that joins draws other candidates than the first.
-        drawn = len(study.get_trials(deepcopy=False))
-        study.sampler = optuna.samplers.TPESampler(
-            seed=seed + drawn, multivariate=True, group=True, constant_liar=True, n_startup_trials=8
-        )
-    return study
 
 
 def sqlite_url(path: Path) -> str:
     return f"sqlite:///{path.resolve()}"
+
+
+class _Storage(RDBStorage):
+    """Optuna's storage, whose signs of life come from a thread of their own."""
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        """A sign that cannot be written is left out: the next may be; one lost must not end all that follow."""
+        with contextlib.suppress(SQLAlchemyError, sqlite3.Error, optuna.exceptions.StorageInternalError):
+            super().record_heartbeat(trial_id)
+
+
+def _opened(url: str, grace_s: int) -> RDBStorage:
+    """The storage; workers that start together make its tables together, and all but one of them must look again."""
+    for left in reversed(range(_OPENINGS)):
+        try:
+            return _connected(url, grace_s)
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError, AssertionError) as error:
+            if not left or not _being_made(error):
+                raise
+        time.sleep(random.uniform(0.1, 0.5))
+    raise AssertionError
+
+
+def _connected(url: str, grace_s: int) -> RDBStorage:
+    storage = _Storage(
+        # Optuna fills in braces of its own.
+        url.replace("{", "{{").replace("}", "}}"),
+        engine_kwargs=_engine_settings(url),
+        heartbeat_interval=min(HEARTBEAT_S, max(1, grace_s // 3)),
+        grace_period=grace_s,
+        heartbeat_stale_trial_callback=again,
+    )
+    if url.startswith("sqlite"):
+        _lock_from_the_start(storage.engine)
+    return storage
+
+
+def _engine_settings(url: str) -> dict[str, Any]:
+    if url.startswith("sqlite"):
+        return {"connect_args": {"timeout": _LOCKED_S}}
+    # A connection that stood idle during a long training may have been closed by whoever is between.
+    waiting = {"connect_args": {"connect_timeout": _CONNECT_S}} if url.startswith("postgresql+psycopg:") else {}
+    return {"pool_pre_ping": True, **waiting}
+
+
+def _lock_from_the_start(engine: Any) -> None:
+    """SQLite knows no lock on a row: without one on the file two processes could take the same trial.
+
+    Source:
+        SQLAlchemy's documentation, "Serializable isolation / Savepoints / Transactional DDL" of its SQLite dialect.
+    """
+
+    @event.listens_for(engine, "connect")
+    def _connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    # Connections that were opened before know nothing of it.
+    engine.dispose()
+
+
+def _being_made(error: BaseException) -> bool:
+    """Whether a failure is that of tables which another process makes at the same time."""
+    causes = (error, error.__cause__)
+    return any(isinstance(e, IntegrityError | AssertionError) or "already exists" in str(e) for e in causes)
 
 
 @contextlib.contextmanager
@@ -69,26 +137,14 @@ def storing(url: str) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error, optuna.exceptions.StorageInternalError) as error:
-        raise OutputError(
-            f"The study must be kept in its database. Received: {_first_line(error)} ({_safe(url)}). What was finished "
-            "before is kept: make room or bring the database back, and give the same command again."
-        ) from error
+        raise _lost(url, error) from error
 
 
-def waiting(study: optuna.Study) -> int:
-    """How many trials wait for a worker."""
-    return len(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
-
-
-def running(study: optuna.Study) -> int:
-    """How many trials workers are at."""
-    return len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
-
-
-def revive(study: optuna.Study) -> None:
-    """Queues the trials of dead workers again."""
-    with _quiet():
-        optuna.storages.fail_stale_trials(study)
+def _lost(url: str, error: Any) -> OutputError:
+    return OutputError(
+        f"The study must be kept in its database. Received: {_first_line(error)} ({_safe(url)}). What was finished "
+        "before is kept: make room or bring the database back, and give the same command again."
+    )
 
 
 def _with_driver(url: str) -> str:
@@ -100,10 +156,13 @@ def _with_driver(url: str) -> str:
 def _reported(url: str) -> Iterator[None]:
     try:
         yield
-    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError, ImportError, DBAPIError, SQLAlchemyError) as error:
-        raise _unreachable(url, error) from error
-    except optuna.exceptions.StorageInternalError as error:
-        raise _unreachable(url, error.__cause__ or error) from error
+    except (
+        *(ArgumentError, NoSuchModuleError, ImportError, DBAPIError, SQLAlchemyError, sqlite3.Error),
+        # Optuna's own, for tables of another version (RuntimeError) and an address without a port that is a number.
+        *(optuna.exceptions.StorageInternalError, RuntimeError, ValueError),
+    ) as error:
+        made = _lost if url.startswith("sqlite:") else _unreachable
+        raise made(url, error) from error
 
 
 def _unreachable(url: str, error: Any) -> SettingError:
@@ -114,15 +173,16 @@ def _unreachable(url: str, error: Any) -> SettingError:
 
 
 def _safe(url: str) -> str:
-    """The address without the password."""
-    from sqlalchemy.engine import make_url
-
+    """The address without what may hold a password."""
     try:
-        return make_url(url).render_as_string(hide_password=True)
+        return make_url(url).set(query={}).render_as_string(hide_password=True)
     except (ArgumentError, ValueError):
-        return repr(url.split("://")[0])
+        return repr(f"{url.split('://')[0]}://…" if "://" in url else "an address without ://")
 
 
 def _first_line(error: Any) -> str:
+    if isinstance(error, optuna.exceptions.StorageInternalError):
+        # What Optuna says of it is a guess; what the database said is behind it.
+        error = error.__cause__ or error
     text = str(getattr(error, "orig", None) or error)
-    return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+    return next((line.strip().rstrip(".") for line in text.splitlines() if line.strip()), type(error).__name__)
