@@ -95,6 +95,8 @@ def test_what_counts_as_loss():
 SPACES = [
     Space(ALL, ("float32", "int8"), 0.1, True, True),
     Space(("prune_channels",), ("float32",), 0.02, False, False),
+    Space(("prune_channels", "quantize"), ("float32", "int8"), 2.2, True, True),
+    Space(("prune_channels", "factorize"), ("float32",), 1e-4, True, True),
     Space(("quantize",), ("float32", "float16", "int8"), None, False, True),
     Space(("factorize", "substitute_conv"), ("float32",), None, True, True),
 ]

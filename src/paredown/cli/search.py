@@ -1,5 +1,7 @@
 """`paredown search`: from limits to the recipe that loses least within them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -66,7 +68,7 @@ def search(
     from paredown.search.methods import ALL
 
     chosen = tuple(name.strip() for name in methods.split(",")) if methods else ALL
-    with display.working():
+    with _resumable(), display.working():
         run = find(
             model,
             Data.load(data),
@@ -92,3 +94,13 @@ def search(
     typer.echo(f"Recipe: {out / 'recipe.yaml'}. Report: {out / 'report.html'}")
     if not found["met"]:
         raise typer.Exit(NOT_MET)
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Says what Ctrl-C leaves, after the progress has been taken off the screen."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("What was finished is kept: the same command goes on.", err=True)
+        raise

@@ -103,7 +103,7 @@ class Bench:
     def begin(self) -> None:
         """Queues the candidates that every search begins with, those that no worker has queued."""
         there = {entry.attributes.get("first") for entry in self.entries() if entry.state != "failed"}
-        for number, parameters in enumerate(self.space.first()):
+        for number, parameters in enumerate(self.space.first()[: self.most_trials]):
             if number not in there:
                 self._enqueue(parameters, {"first": number})
 

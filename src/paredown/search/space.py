@@ -54,7 +54,9 @@ class Space:
         """The least and the largest share that candidates keep."""
         if self.limit is None:
             return LEAST, 0.9
-        return max(self.limit * AIMS[0], 1e-3), min(1.0, self.limit * AIMS[1])
+        # A limit in milliseconds or bytes can be above what the original takes, and any far below what can be kept.
+        limit = min(1.0, max(self.limit, 1e-3))
+        return max(limit * AIMS[0], 1e-3), min(1.0, limit * AIMS[1])
 
     def draw(self, trial: Any) -> Candidate:
         """A candidate from Optuna's trial."""
