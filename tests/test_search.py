@@ -299,6 +299,23 @@ def test_a_limit_that_cannot_be_met(model, tmp_path, capsys):
     assert (tmp_path / "out" / "model.tflite").exists()
 
 
+def test_a_candidate_that_fails_unforeseen_is_named_and_costs_no_other(model, data, tmp_path, monkeypatch):
+    settle, calls = Judge.settle, []
+
+    def failing(self, candidate):
+        calls.append(candidate)
+        if len(calls) == 1:
+            raise ZeroDivisionError("by what?")
+        return settle(self, candidate)
+
+    monkeypatch.setattr(Judge, "settle", failing)
+    asked = {**ASKED, "scan": False, "methods": ("prune_channels",), "epochs": 1}
+    trials = search(model, data, tmp_path / "out", **asked).record["search"]["trials"]
+    assert trials[0]["state"] == "pruned"
+    assert trials[0]["reason"] == "unexpected ZeroDivisionError: by what?"
+    assert any(trial["stage"] == "long" for trial in trials)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -22,7 +22,7 @@ from paredown.search.judgement import STAGES, Judgement
 from paredown.search.limits import Limit, used
 from paredown.search.methods import ALL
 from paredown.search.space import Space
-from paredown.search.study import GRACE_S, storing
+from paredown.search.study import DATABASE_ERRORS, GRACE_S, storing
 from paredown.search.trials import Trials, VoidError
 
 #: Epochs of the short training, and at least of the long one.
@@ -196,10 +196,12 @@ class Bench:
             self._check_needed(trial, new)
             try:
                 return self._objective(trial)
-            except (OutputError, DeviceError):
+            except (OutputError, DeviceError, OSError, *DATABASE_ERRORS):
                 raise
-            except ParedownError as error:
-                trial.set_user_attr("reason", " ".join(str(error).split()))
+            except Exception as error:
+                # One candidate that a network does not bear, foreseen or not, is no reason to lose the others.
+                kind = "" if isinstance(error, ParedownError) else f"unexpected {type(error).__name__}: "
+                trial.set_user_attr("reason", kind + " ".join(str(error).split())[:1000])
                 raise optuna.TrialPruned from error
 
         with storing(self._url), task(f"Trial {len(self._trials.all())}"):

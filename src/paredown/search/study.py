@@ -19,6 +19,8 @@ from paredown.errors import OutputError, SettingError
 from paredown.search.sampling import NumberedSampler
 from paredown.search.trials import again
 
+#: What a database says when it fails.
+DATABASE_ERRORS = (SQLAlchemyError, sqlite3.Error, optuna.exceptions.StorageInternalError)
 #: A worker gives a sign of life so often (seconds); one that gave none for the second is taken to be dead, and its
 #: trial is done again by another. Converting a large network holds the interpreter for some seconds.
 HEARTBEAT_S, GRACE_S = 5, 60
@@ -60,7 +62,7 @@ class _Storage(RDBStorage):
 
     def record_heartbeat(self, trial_id: int) -> None:
         """A sign that cannot be written is left out: the next may be; one lost must not end all that follow."""
-        with contextlib.suppress(SQLAlchemyError, sqlite3.Error, optuna.exceptions.StorageInternalError):
+        with contextlib.suppress(*DATABASE_ERRORS):
             super().record_heartbeat(trial_id)
 
 
@@ -136,7 +138,7 @@ def storing(url: str) -> Iterator[None]:
     """Turns a database's failures (a full disk, a server that is gone) into one clear sentence."""
     try:
         yield
-    except (SQLAlchemyError, sqlite3.Error, optuna.exceptions.StorageInternalError) as error:
+    except DATABASE_ERRORS as error:
         raise _lost(url, error) from error
 
 
