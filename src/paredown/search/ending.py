@@ -12,12 +12,13 @@ from paredown.export import export_litert
 from paredown.pipeline import compress
 from paredown.recipe import Recipe
 from paredown.run import Run
-from paredown.scan import METHODS, scan_sensitivity
+from paredown.scan import scan_sensitivity
 from paredown.search.bench import FINALISTS, Bench
 from paredown.search.entries import Entry
 from paredown.search.judgement import STAGES, drop_of, front
 from paredown.search.latencies import alone_on
 from paredown.search.limits import SLACK
+from paredown.search.methods import METHODS
 
 #: Of the study and what belongs to it, below the output folder; the results need none of it.
 STUDY = ".paredown-search"
@@ -74,10 +75,13 @@ class Ending:
         record = {**run.record, "search": self._told(run.record, measured, chosen, {**told, "scan": scan})}
         return dataclasses.replace(run, record=record)
 
-    def _scan(self) -> dict[str, Any]:
+    def _scan(self) -> dict[str, Any] | None:
         """Where the original has fat and where bone: what each method does to each layer alone."""
         judge = self.bench.judge
+        # A format is chosen for the whole file.
         methods = [name for name in self.bench.methods if name in METHODS]
+        if not methods:
+            return None
         folder = self.folder / STUDY / "scan"
         return scan_sensitivity(
             judge.model, judge.data, methods, SCAN_LEVELS, folder, judge.seed, judge.examples
