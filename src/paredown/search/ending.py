@@ -17,11 +17,13 @@ from paredown.search.bench import FINALISTS, Bench
 from paredown.search.entries import Entry
 from paredown.search.judgement import STAGES, drop_of, front
 from paredown.search.latencies import alone_on
-from paredown.search.limits import SLACK
+from paredown.search.limits import SLACK, Limit
 from paredown.search.methods import METHODS
 
 #: Of the study and what belongs to it, below the output folder; the results need none of it.
 STUDY = ".paredown-search"
+#: How often as many finalists are measured, while none keeps to the limits.
+MOST_ROUNDS = 3
 #: Levels of the scan that the report shows.
 SCAN_LEVELS = (0.5, 0.25)
 #: A finalist's measured latency must stay so far below the limit: two measurements of one file differ by a little.
@@ -66,8 +68,7 @@ class Ending:
 
     def run(self, **told: Any) -> Run:
         """Chooses, runs the chosen recipe on all of the data, and writes what the page needs."""
-        candidates = self._candidates()
-        measured = self._measured(candidates)
+        measured = self._finalists()
         chosen = self._chosen(measured)
         scan = self._scan() if self.scanned else None
         recipe = Recipe.from_yaml(chosen.entry.judgement.recipe)  # type: ignore[union-attr]
@@ -87,13 +88,22 @@ class Ending:
             judge.model, judge.data, methods, SCAN_LEVELS, folder, judge.seed, judge.examples
         ).to_dict()
 
+    def _finalists(self) -> list[Finalist]:
+        """The most promising, measured; more where none of them keeps to the limits."""
+        candidates, measured = self._candidates(), []
+        for start in range(0, min(len(candidates), MOST_ROUNDS * FINALISTS), FINALISTS):
+            measured += self._measured(candidates[start : start + FINALISTS])
+            if any(self._share(finalist) <= 1 for finalist in measured):
+                break
+        return measured
+
     def _candidates(self) -> list[Entry]:
-        """The most promising of the highest stage that any within reach of the limits got to."""
+        """The most promising of the highest stage that any within reach of the limits got to, in order."""
         for stage in reversed(STAGES):
             best = self.bench.best(stage)
             hopeful = [e for e in best if e.judgement and self.bench.use(e.judgement) <= SLACK]
             if hopeful:
-                return self._enough(hopeful)[:FINALISTS]
+                return self._enough(hopeful)
         # None is within reach: those nearest to the limits.
         entries = [entry for stage in STAGES for entry in self.bench.best(stage)]
         if not entries:
@@ -145,21 +155,24 @@ class Ending:
                 "on from here."
             ) from error
 
-    def _latency_share(self, finalist: Finalist) -> float:
-        """Of the latency limit that a measured file takes; 0 where latency is not limited."""
-        limit = next((one for one in self.bench.limits if one.figure == "latency_ms"), None)
-        if limit is None:
-            return 0.0
-        if limit.relative:
-            return 1 / finalist.speedup_median / limit.amount
-        return finalist.latency_ms / limit.amount
+    def _latency_share(self, finalist: Finalist, limit: Limit) -> float:
+        """Of the latency limit that a measured file takes."""
+        return (1 / finalist.speedup_median if limit.relative else finalist.latency_ms) / limit.amount
+
+    def _share(self, finalist: Finalist) -> float:
+        """The largest figure as a share of its limit, latency as measured and with its margin: at most 1 is enough."""
+        shares = [0.0]
+        for limit in self.bench.limits:
+            if limit.figure == "latency_ms":
+                shares.append(self._latency_share(finalist, limit) / MARGIN)
+            else:
+                shares.append(getattr(finalist.entry.judgement, limit.figure) / limit.value(self.original))
+        return max(shares)
 
     def _chosen(self, measured: Sequence[Finalist]) -> Finalist:
         """The best that keeps to the limits as measured; else the one that comes nearest."""
-        fitting = [f for f in measured if self._latency_share(f) <= MARGIN]
-        if fitting:
-            return fitting[0]
-        return min(measured, key=self._latency_share)
+        fitting = [finalist for finalist in measured if self._share(finalist) <= 1]
+        return fitting[0] if fitting else min(measured, key=self._share)
 
     def _told(self, record: dict, measured: Sequence[Finalist], chosen: Finalist, told: dict) -> dict[str, Any]:
         """`record["search"]`: all that the page shows."""
@@ -173,7 +186,7 @@ class Ending:
                 value, reached = limit.value(self.original), chosen.latency_ms
                 if limit.relative:
                     # As a ratio within the same turns, which is what was promised.
-                    reached = value * self._latency_share(chosen)
+                    reached = value * self._latency_share(chosen, limit)
             limits.append({"figure": limit.figure, "asked": limit.asked, "value": value, "reached": reached})
         within = all(one["reached"] is not None and one["reached"] <= one["value"] for one in limits)
         enough = self.max_drop is None or drop <= self.max_drop
