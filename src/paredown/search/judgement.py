@@ -17,7 +17,8 @@ class Judgement:
 
     Args:
         score: On the judged rows, in the metric's own unit.
-        drop: How much worse than the original: see `drop_of`.
+        drop: How much worse than the original: see `drop_of`. Rows of its own training data, from which the judged
+            ones are taken, the original does better than new ones, so that this is rather too much than too little.
         drop_error: One standard error of it, an upper bound; 0 where it is not known.
         macs, params, size_bytes: Of the network and its file; MACs None where a layer has no rule.
         latency_ms: Predicted from operations.
