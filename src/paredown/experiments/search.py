@@ -36,7 +36,7 @@ SEARCHES: dict[str, tuple[str, tuple[str, ...]]] = {
     "substituting alone": ("optuna", ("substitute_conv",)),
     "quantizing alone": ("optuna", ("quantize",)),
 }
-LIMIT, SECONDS, SEEDS = "0.1x", 150, 3
+LIMIT, SECONDS, SEEDS = "0.1x", 300, 3
 MOST_EPOCHS = 20
 #: Channels of the convolutions.
 WIDTHS, QUICK_WIDTHS = (24, 24, 48, 48, 96), (4, 8)
