@@ -11,10 +11,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 #: Modules that take longest, longest first. They begin first, so that no process is left alone with one at the end.
 LONGEST = (
-    "test_equality test_backends test_real_networks test_experiments test_litert_equality test_pipeline "
-    "test_quantize_aware test_factorize test_applications test_prune_weights test_batch_norm test_features "
-    "test_fine_tune test_docs test_random_networks test_criteria test_transforms test_network_latency test_operations "
-    "test_browser_page test_demo test_benchmarks"
+    "test_equality test_backends test_real_networks test_experiments test_litert_equality test_search test_pipeline "
+    "test_quantize_aware test_guide test_factorize test_search_workers test_scan test_applications test_prune_weights "
+    "test_batch_norm test_features test_fine_tune test_docs test_random_networks test_criteria test_transforms "
+    "test_network_latency test_operations test_browser_page test_search_report test_demo test_benchmarks"
 ).split()
 
 

@@ -1,4 +1,9 @@
-"""The contract of pruning, over the table of networks."""
+"""The contract of pruning, over the table of networks.
+
+Each network is pruned once for each of SETTINGS, and every test that needs a pruned network looks at one of these.
+"""
+
+from functools import cache
 
 import keras
 import numpy as np
@@ -40,6 +45,33 @@ def case(request):
     return request.param, model, inputs, shape, data
 
 
+@pytest.fixture(scope="module")
+def pruned(case):
+    """A name of SETTINGS -> the network pruned so, itself untouched; made when it is first asked for."""
+    _, model, _, _, data = case
+
+    @cache
+    def result_of(settings):
+        before = _state(model)
+        result = SETTINGS[settings](model, data, seed=3)
+        _assert_same_state(before, _state(model))
+        return result
+
+    return result_of
+
+
+@pytest.fixture(scope="module")
+def channels(case):
+    return Channels(case[1])
+
+
+@pytest.fixture(scope="module")
+def untouched(case):
+    """What the network gives before anything was done to it."""
+    _, model, inputs, _, _ = case
+    return run(model, inputs)
+
+
 def _state(model):
     return (
         [(w.path, np.array(w)) for w in model.weights],
@@ -55,10 +87,10 @@ def _assert_same_state(before, after):
     assert before[1:] == after[1:]
 
 
-def test_identity_rebuild_is_bit_exact(case):
+def test_identity_rebuild_is_bit_exact(case, untouched):
     _, model, inputs, _, _ = case
     same = rebuild(model)
-    assert all(np.array_equal(a, b) for a, b in zip(run(model, inputs), run(same, inputs), strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(untouched, run(same, inputs), strict=True))
     names = [[t._keras_history.operation.name for t in m.inputs] for m in (model, same)]
     assert names[0] == names[1]
     assert same.trainable == model.trainable
@@ -69,43 +101,40 @@ def test_identity_rebuild_is_bit_exact(case):
             assert before.trainable == after.trainable
 
 
-def test_sparsity_zero_is_bit_identical(case):
+def test_sparsity_zero_is_bit_identical(case, untouched):
     _, model, inputs, _, _ = case
     result = PruneChannels(criterion="l1_norm", sparsity=0.0)(model)
     assert result.removed == {}
     assert result.changes == ()
-    assert all(np.array_equal(a, b) for a, b in zip(run(model, inputs), run(result.model, inputs), strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(untouched, run(result.model, inputs), strict=True))
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_pruned_equals_masked(case, settings):
-    name, model, inputs, shape, data = case
-    before = _state(model)
-    result = SETTINGS[settings](model, data, seed=3)
-    _assert_same_state(before, _state(model))
+def test_pruned_equals_masked(case, pruned, channels, settings):
+    name, model, inputs, shape, _ = case
+    result = pruned(settings)
     assert_pruned_equals_masked(model, result, inputs, TOLERANCES.get(name, 1e-5))
-    assert_counts_fit(model, result, shape)
+    assert_counts_fit(model, result, shape, channels)
     assert_nothing_silent(model, result)
-    channels = Channels(model)
     for path in channels.outputs.keys() - channels.inside:
         assert layer_at(result.model, path).name == layer_at(model, path).name
         assert layer_at(result.model, path).trainable == layer_at(model, path).trainable
 
 
-def test_refitted_equals_its_reference_masked(case):
+def test_refitted_equals_its_reference_masked(case, channels):
     name, model, inputs, shape, data = case
     before = _state(model)
     result = REFITTED(model, data, seed=3)
     _assert_same_state(before, _state(model))
     reference = result.reference or model
     assert_pruned_equals_masked(reference, result, inputs, TOLERANCES.get(name, 1e-5))
-    assert_counts_fit(model, result, shape)
+    assert_counts_fit(model, result, shape, channels)
     assert_nothing_silent(model, result)
 
 
-def test_result_saves_and_loads_with_plain_keras(case, tmp_path):
-    _, model, inputs, _, _ = case
-    result = PruneChannels(criterion="l2_norm", sparsity=0.4)(model)
+def test_result_saves_and_loads_with_plain_keras(case, pruned, tmp_path):
+    _, _, inputs, _, _ = case
+    result = pruned("l1")
     result.model.save(tmp_path / "model.keras")
     if case[0] == "nested_and_own":
         pytest.skip("Keras cannot load a layer that is in a nested model and beside it, pruned or not")
@@ -164,29 +193,28 @@ def test_nested_models_called_with_another_rank_are_refused():
         Channels(keras.Model(i, inner(i)))
 
 
-def test_groups_partition_the_prunable_channels(case):
-    _, model, _, _, _ = case
-    assert_groups_partition(Channels(model))
+def test_groups_partition_the_prunable_channels(channels):
+    assert_groups_partition(channels)
 
 
-def test_more_sparsity_never_means_more_macs(case):
+def test_more_sparsity_never_means_more_macs(case, pruned):
     _, model, _, shape, _ = case
-    macs = [
-        profile(PruneChannels(criterion="l1_norm", sparsity=s)(model).model, shape).macs for s in (0.0, 0.25, 0.6, 0.9)
-    ]
+    more = [PruneChannels(criterion="l1_norm", sparsity=sparsity)(model).model for sparsity in (0.6, 0.9)]
+    macs = [profile(network, shape).macs for network in (model, pruned("l1").model, *more)]
     assert macs == sorted(macs, reverse=True)
 
 
-def test_same_seed_same_result(case):
-    _, model, _, _, _ = case
-    first, second, other = (PruneChannels(criterion="random", sparsity=0.5)(model, seed=seed) for seed in (7, 7, 8))
+def test_same_seed_same_result(case, pruned):
+    _, model, _, _, data = case
+    first = pruned("random")
+    second, other = (SETTINGS["random"](model, data, seed=seed) for seed in (3, 4))
     assert first.removed.keys() == second.removed.keys() == other.removed.keys()
     assert all(np.array_equal(first.removed[path], second.removed[path]) for path in first.removed)
     assert all(np.array_equal(a, b) for a, b in zip(first.model.get_weights(), second.model.get_weights(), strict=True))
 
 
-def test_pruned_networks_can_be_pruned_again(case):
-    _, model, inputs, _, _ = case
-    once = PruneChannels(criterion="l1_norm", sparsity=0.3)(model)
+def test_pruned_networks_can_be_pruned_again(case, pruned):
+    _, _, inputs, _, _ = case
+    once = pruned("l1")
     twice = PruneChannels(criterion="random", sparsity=0.4)(once.model)
     assert_pruned_equals_masked(once.model, twice, inputs, TOLERANCES.get(case[0], 1e-5))
