@@ -4,8 +4,16 @@ import keras
 import numpy as np
 import pytest
 
-from equality import assert_counts_fit, assert_groups_partition, assert_nothing_silent, difference, masked, run
-from networks import randomize
+from equality import (
+    assert_counts_fit,
+    assert_file_equals_masked,
+    assert_groups_partition,
+    assert_nothing_silent,
+    difference,
+    masked,
+    run,
+)
+from networks import examples, randomize
 from paredown import layer_rules
 from paredown.channels import Channels
 from paredown.profiling import profile
@@ -30,6 +38,8 @@ SIZES = {
     "NASNetMobile": 32,
     "ConvNeXtTiny": 32,
 }
+#: Those whose pruned files are run in LiteRT, too; `test_litert_equality` has VGG16 with its flattening.
+EXPORTED = {"ResNet50", "MobileNetV2", "MobileNetV3Small", "InceptionV3", "DenseNet121", "EfficientNetB0"}
 
 
 def _built(name: str, size: int):
@@ -43,7 +53,7 @@ def _built(name: str, size: int):
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_pruned_equals_masked(name):
+def test_pruned_equals_masked(name, tmp_path):
     model = randomize(_built(name, SIZES[name]))
     inputs = [np.random.default_rng(0).uniform(0, 255, (2, *model.input_shape[1:])).astype("float32")]
     result = PruneChannels(criterion="random", sparsity=0.3)(model)
@@ -56,6 +66,8 @@ def test_pruned_equals_masked(name):
     channels = Channels(model)
     assert_groups_partition(channels)
     assert_nothing_pinned_without_need(channels, LEAST_REMOVABLE.get(name, 0.99))
+    if name in EXPORTED:
+        assert_file_equals_masked(model, result, examples(model, 3), tmp_path / "pruned.tflite")
 
 
 #: Share of all channels of layers with weights that can go, where it is less than nearly all.

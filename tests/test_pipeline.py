@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 
 import keras
 import numpy as np
@@ -98,9 +99,16 @@ def test_the_page_stands_alone(finished):
     assert 'src="http' not in page
 
 
-def test_same_seed_same_network(finished, digits):
+@pytest.fixture(scope="module")
+def again(digits):
+    """The run once more, where no step is slower than what was before it."""
+    with pytest.MonkeyPatch.context() as patched:
+        _slow(patched)
+        return compress(network(), RECIPE, digits, no_slower=True)
+
+
+def test_same_seed_same_network(finished, again):
     _, _, run, _ = finished
-    again = compress(network(), RECIPE, digits)
     for a, b in zip(run.model.weights, again.model.weights, strict=True):
         assert np.array_equal(a.numpy(), b.numpy()), a.path
 
@@ -109,41 +117,42 @@ class _Killed(BaseException):
     """Stands for a kill: nothing catches it."""
 
 
-def test_an_interrupted_run_continues(finished, digits, tmp_path, monkeypatch):
-    _, _, whole, _ = finished
-    calls = []
+def _killed(self, *args):
+    raise _Killed
+
+
+@pytest.fixture(scope="module")
+def interrupted(digits, tmp_path_factory):
+    """The folder of a run that was killed in its second step, and how often it pruned."""
+    folder, calls, real = tmp_path_factory.mktemp("interrupted"), [], Prune.apply
 
     def pruned(self, *args):
         calls.append("prune")
-        return real_prune(self, *args)
+        return real(self, *args)
 
-    def killed(self, *args):
-        raise _Killed
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Prune, "apply", pruned)
+        patched.setattr(FineTune, "apply", _killed)
+        with pytest.raises(_Killed):
+            compress(network(), RECIPE, digits, out=folder)
+    return folder, calls
 
-    real_prune, real_tune = Prune.apply, FineTune.apply
-    monkeypatch.setattr(Prune, "apply", pruned)
-    monkeypatch.setattr(FineTune, "apply", killed)
-    with pytest.raises(_Killed):
-        compress(network(), RECIPE, digits, out=tmp_path)
-    assert [p.name for p in tmp_path.iterdir()] == [WORK]
-    monkeypatch.setattr(FineTune, "apply", real_tune)
-    run = compress(network(), RECIPE, digits, out=tmp_path)
+
+def test_an_interrupted_run_continues(finished, interrupted, digits, tmp_path, monkeypatch):
+    _, _, whole, _ = finished
+    folder, calls = interrupted
     assert calls == ["prune"]
+    assert [p.name for p in folder.iterdir()] == [WORK]
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr(Prune, "apply", _killed)
+    run = compress(network(), RECIPE, digits, out=tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(RESULTS)
     for a, b in zip(whole.model.weights, run.model.weights, strict=True):
         assert np.array_equal(a.numpy(), b.numpy()), a.path
 
 
-def test_a_changed_recipe_does_not_continue_from_another(digits, tmp_path, monkeypatch):
-    real = FineTune.apply
-
-    def killed(self, *args):
-        raise _Killed
-
-    monkeypatch.setattr(FineTune, "apply", killed)
-    with pytest.raises(_Killed):
-        compress(network(), RECIPE, digits, out=tmp_path)
-    monkeypatch.setattr(FineTune, "apply", real)
+def test_a_changed_recipe_does_not_continue_from_another(interrupted, digits, tmp_path):
+    shutil.copytree(interrupted[0], tmp_path, dirs_exist_ok=True)
     other = Recipe([PruneChannels(criterion="l2_norm", sparsity=0.25), FineTune(epochs=1)])
     run = compress(network(), other, digits, out=tmp_path)
     assert run.model.get_layer("conv").filters == 12 - 12 // 4
@@ -165,10 +174,15 @@ def _slow(monkeypatch, *stems):
 TWO = [PruneChannels(criterion="l1_norm", sparsity=0.5), PruneChannels(criterion="l2_norm", sparsity=0.25)]
 
 
-def test_a_step_that_is_slower_is_undone(digits, tmp_path, monkeypatch):
-    once = compress(network(), Recipe([TWO[1]]), digits)
-    first = pipeline.next_key(*_first_step(monkeypatch, digits))
-    _slow(monkeypatch, first)
+@pytest.fixture(scope="module")
+def first_key(digits):
+    """The key of the first step of TWO, which its file is named by."""
+    return pipeline.next_key(*_first_step(digits))
+
+
+def test_a_step_that_is_slower_is_undone(first_key, digits, tmp_path, monkeypatch):
+    once = TWO[1](network(), digits)
+    _slow(monkeypatch, first_key)
     run = compress(network(), Recipe(TWO), digits, out=tmp_path, no_slower=True)
     one, two = run.record["steps"]
     assert one["undone"]["speedup"] == 0.5
@@ -182,7 +196,7 @@ def test_a_step_that_is_slower_is_undone(digits, tmp_path, monkeypatch):
     assert said.title == "1 prune_channels was undone: it made the network 2.00 × slower"
 
 
-def _first_step(monkeypatch, digits):
+def _first_step(digits):
     """What the first step's key is made of."""
     arguments = []
 
@@ -190,27 +204,22 @@ def _first_step(monkeypatch, digits):
         arguments.extend(given)
         raise _Killed
 
-    with monkeypatch.context() as patched:
+    with pytest.MonkeyPatch.context() as patched:
         patched.setattr(pipeline, "next_key", stopped)
         with pytest.raises(_Killed):
             compress(network(), Recipe(TWO), digits, no_slower=True)
     return arguments
 
 
-def test_an_undone_step_stays_undone_when_a_run_continues(digits, tmp_path, monkeypatch):
-    first = pipeline.next_key(*_first_step(monkeypatch, digits))
-    _slow(monkeypatch, first)
+def test_an_undone_step_stays_undone_when_a_run_continues(first_key, digits, tmp_path, monkeypatch):
+    _slow(monkeypatch, first_key)
     real = FineTune.apply
-
-    def killed(self, *args):
-        raise _Killed
-
-    monkeypatch.setattr(FineTune, "apply", killed)
+    monkeypatch.setattr(FineTune, "apply", _killed)
     recipe = Recipe([*TWO, FineTune(epochs=1)])
     with pytest.raises(_Killed):
         compress(network(), recipe, digits, out=tmp_path, no_slower=True)
     monkeypatch.setattr(FineTune, "apply", real)
-    monkeypatch.setattr(Prune, "apply", killed)
+    monkeypatch.setattr(Prune, "apply", _killed)
     run = compress(network(), recipe, digits, out=tmp_path, no_slower=True)
     assert [bool(step.get("undone")) for step in run.record["steps"]] == [True, False, False]
     assert run.model.get_layer("conv").filters == 12 - 12 // 4
@@ -254,11 +263,10 @@ def test_packing_that_is_slower_is_undone(digits, tmp_path, monkeypatch):
     assert said.title.startswith("Packing (ship) was undone")
 
 
-def test_what_is_not_slower_stays(digits, monkeypatch):
-    _slow(monkeypatch)
-    run = compress(network(), RECIPE, digits, no_slower=True)
-    assert not any(step.get("undone") for step in run.record["steps"])
-    assert run.model.count_params() < network().count_params()
+def test_what_is_not_slower_stays(again):
+    assert not any(step.get("undone") for step in again.record["steps"])
+    assert again.record["export"]["quantization"] == "int8"
+    assert again.model.count_params() < network().count_params()
 
 
 def test_a_full_disk_leaves_nothing_half_written(digits, tmp_path, monkeypatch):
@@ -300,8 +308,16 @@ def test_without_labels_the_originals_outputs_are_the_target(digits):
     assert steps[1]["log"]["target"] == "original outputs"
 
 
-def test_an_empty_recipe_is_an_export(digits):
-    run = compress(network(), Recipe(), digits)
+@pytest.fixture(scope="module")
+def exported(finished, digits, tmp_path_factory):
+    """A run of the empty recipe, in a folder that holds another's results; and the folder."""
+    folder = tmp_path_factory.mktemp("exported")
+    shutil.copytree(finished[3], folder, dirs_exist_ok=True)
+    return compress(network(), Recipe(), digits, out=folder), folder
+
+
+def test_an_empty_recipe_is_an_export(exported):
+    run, _ = exported
     assert run.record["steps"] == []
     assert run.record["original"]["macs"] == run.record["compressed"]["macs"]
     assert abs(run.record["original"]["score"] - run.record["compressed"]["score"]) < 1e-9
@@ -319,10 +335,12 @@ def test_the_users_own_files_are_never_overwritten(digits, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["model.keras"]
 
 
-def test_a_second_run_replaces_the_first(digits, tmp_path):
-    compress(network(), Recipe(), digits, out=tmp_path)
-    run = compress(network(), Recipe([PruneChannels(criterion="l1_norm", sparsity=0.5)]), digits, out=tmp_path)
-    assert json.loads((tmp_path / "run.json").read_text())["compressed"]["params"] == run.model.count_params()
+def test_a_second_run_replaces_the_first(finished, exported):
+    run, folder = exported
+    params = json.loads((folder / "run.json").read_text())["compressed"]["params"]
+    assert params == run.model.count_params() > finished[2].model.count_params()
+    assert (folder / "model.tflite").read_bytes() == run.tflite != finished[2].tflite
+    assert sorted(p.name for p in folder.iterdir()) == sorted(RESULTS)
 
 
 def test_bad_input_is_refused_before_any_work(digits, tmp_path):
@@ -380,12 +398,9 @@ def test_a_run_with_a_loss_of_ones_own_continues(digits, tmp_path, monkeypatch):
         model.compile("sgd", cubed_error)
         return model
 
-    def killed(self, *args):
-        raise _Killed
-
     data = Data((digits.train.x, np.eye(10, dtype="float32")[digits.train.y]), digits.validation)
     real = FineTune.apply
-    monkeypatch.setattr(FineTune, "apply", killed)
+    monkeypatch.setattr(FineTune, "apply", _killed)
     with pytest.raises(_Killed):
         compress(compiled(), RECIPE, data, out=tmp_path)
     monkeypatch.setattr(FineTune, "apply", real)

@@ -215,16 +215,31 @@ def model(data):
     return model
 
 
-ASKED = {"max_macs": "0.4x", "max_drop": 0.05, "hours": 0.05, "trials": 2, "epochs": 2, "scan": True}
+@pytest.fixture(scope="module")
+def judge(model, data):
+    return Judge(model, data, parse_limits(max_macs="0.4x"))
+
+
+ASKED = {"max_macs": "0.4x", "max_drop": 0.05, "hours": 0.2, "trials": 3, "epochs": 2, "scan": True}
 ASKED |= {"methods": ("prune_channels", "quantize")}
 
 
 @pytest.fixture(scope="module")
 def found(model, data, tmp_path_factory):
-    """A whole search, and the network's weights before it."""
+    """A whole search, the last of whose candidates fails unforeseen, and the network's weights before it."""
     before = [w.copy() for w in model.get_weights()]
     out = tmp_path_factory.mktemp("search") / "out"
-    return search(model, data, out, **ASKED), out, before
+    settle, calls = Judge.settle, []
+
+    def failing(self, candidate):
+        calls.append(candidate)
+        if len(calls) == ASKED["trials"]:
+            raise ZeroDivisionError("by what?")
+        return settle(self, candidate)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Judge, "settle", failing)
+        return search(model, data, out, **ASKED), out, before
 
 
 def test_a_search_keeps_its_limits_and_says_so(found, model):
@@ -297,21 +312,12 @@ def test_a_limit_that_cannot_be_met(model, tmp_path, capsys):
     assert (tmp_path / "out" / "model.tflite").exists()
 
 
-def test_a_candidate_that_fails_unforeseen_is_named_and_costs_no_other(model, data, tmp_path, monkeypatch):
-    settle, calls = Judge.settle, []
-
-    def failing(self, candidate):
-        calls.append(candidate)
-        if len(calls) == 1:
-            raise ZeroDivisionError("by what?")
-        return settle(self, candidate)
-
-    monkeypatch.setattr(Judge, "settle", failing)
-    asked = {**ASKED, "scan": False, "methods": ("prune_channels",), "epochs": 1}
-    trials = search(model, data, tmp_path / "out", **asked).record["search"]["trials"]
-    assert trials[0]["state"] == "pruned"
-    assert trials[0]["reason"] == "unexpected ZeroDivisionError: by what?"
-    assert any(trial["stage"] == "long" for trial in trials)
+def test_a_candidate_that_fails_unforeseen_is_named_and_costs_no_other(found):
+    trials = found[0].record["search"]["trials"]
+    (failed,) = [trial for trial in trials if (trial["reason"] or "").startswith("unexpected")]
+    assert failed["state"] == "pruned"
+    assert failed["reason"] == "unexpected ZeroDivisionError: by what?"
+    assert any(trial["stage"] == "long" for trial in trials if trial["number"] > failed["number"])
 
 
 @pytest.mark.parametrize(
@@ -339,8 +345,7 @@ def test_a_search_needs_something_to_learn_from(model, tmp_path):
         search(model, Data(validation=(x, y)), tmp_path / "out", max_macs="0.5x")
 
 
-def test_validation_is_not_judged_by(model, data):
-    judge = Judge(model, data, parse_limits(max_macs="0.5x"))
+def test_validation_is_not_judged_by(judge, data):
     mine = {row.tobytes() for row in np.asarray(judge.judged.x[:])}
     assert mine <= {row.tobytes() for row in data.train.x[:]}
     assert not mine & {row.tobytes() for row in np.asarray(judge.data.train.x[:])}
@@ -348,8 +353,7 @@ def test_validation_is_not_judged_by(model, data):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_keeps_to_its_share_and_settles_its_numbers(method, model, data):
-    judge = Judge(model, data, parse_limits(max_macs="0.4x"))
+def test_every_method_keeps_to_its_share_and_settles_its_numbers(method, judge, model):
     recipe, made = judge.settle(Candidate((method,), 0.4))
     if METHODS[method][1]:
         assert profile(made).macs <= 0.4 * profile(model).macs
