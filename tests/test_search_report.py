@@ -398,7 +398,9 @@ def test_touching_a_point_opens_its_recipe(opened, touch):
     assert rows[place]["label"] in page.locator("#opened-label").text_content()
     assert formats.count(rows[place]["params"]) in page.locator("#opened-figures").text_content()
     page.locator("[data-copy=opened-recipe]").click()
-    page.wait_for_function("/Copied|Selected/.test(document.querySelector('[data-copy=opened-recipe]').textContent)")
+    page.wait_for_function(
+        "() => /Copied|Selected/.test(document.querySelector('[data-copy=opened-recipe]').textContent)"
+    )
 
 
 def test_buttons_choose_the_cost_and_the_scores(opened):
@@ -409,10 +411,10 @@ def test_buttons_choose_the_cost_and_the_scores(opened):
     before = page.evaluate(low)
     for name, cost in (("File", "size_bytes"), ("MACs", "macs")):
         page.get_by_role("button", name=name, exact=True).click()
-        page.wait_for_function(f"{title} === {pareto.COSTS[cost]!r}")
+        page.wait_for_function(f"() => {title} === {pareto.COSTS[cost]!r}")
         assert page.get_by_role("button", name=name, exact=True).get_attribute("aria-pressed") == "true"
     page.get_by_role("button", name="All scores").click()
-    page.wait_for_function(f"{low} < {before} - 5")
+    page.wait_for_function(f"() => {low} < {before} - 5")
     assert not page.locator("#beyond").is_visible()
     assert page.evaluate(title) == pareto.COSTS["macs"]
 
