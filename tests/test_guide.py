@@ -24,7 +24,8 @@ QUICK = {
 
 #: What differs from one run to the next, in the order in which it is looked for: figures with their units, then words.
 VARIES = (
-    (r"\b(compute|memory|overhead) +\d+ % +\S.*", "bound # % advice"),
+    # A measured layer: what binds it, how far and what would help follow from its time.
+    (r"^ *(\w+) +([A-Z_0-9]+) +[\d.]+ (ms|µs|s) .*", r"\1 \2 as measured"),
     (r"\d+ layers? left alone(, reasons in the report)?", "# left alone"),
     (r"█+", ""),
     (r"[−+±-]?\d[\d,]*(\.\d+)?(e-?\d+)?", "#"),
