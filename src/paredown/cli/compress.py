@@ -5,20 +5,18 @@ from typing import Annotated
 
 import typer
 
-from paredown.cli import start
+from paredown.cli import options, start
 from paredown.errors import ModelError
 from paredown.files import writable_folder
 
 
 def compress(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The trained network, a .keras file.")],
-    data: Annotated[
-        str, typer.Option(metavar="SRC", help="mnist, cifar10, digits, data.npz, module:function or file.py:function.")
-    ],
+    model: options.Model,
+    data: options.DataSource,
     recipe: Annotated[Path, typer.Option(metavar="R.yaml", help="What to do, in order.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where model.tflite, report.html and the rest go.")],
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
-    trust: Annotated[bool, typer.Option("--trust", help="Load a file that holds code (Lambda layers).")] = False,
+    seed: options.Seed = 0,
+    trust: options.Trust = False,
     no_slower: Annotated[
         bool, typer.Option("--no-slower", help="Undo every step that makes the network slower in LiteRT here.")
     ] = False,

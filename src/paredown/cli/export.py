@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from paredown.cli import start
+from paredown.cli import options, start
 from paredown.errors import ModelError, SettingError
 
 
@@ -20,7 +20,7 @@ def export(
         str | None, typer.Option(metavar="FORMAT", help="float16, dynamic, int8 (needs --data) or int4.")
     ] = None,
     data: Annotated[str | None, typer.Option(metavar="SRC", help="Inputs to calibrate and to check with.")] = None,
-    trust: Annotated[bool, typer.Option("--trust", help="Load a file that holds code (Lambda layers).")] = False,
+    trust: options.Trust = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Writes a network as a .tflite file, checked against it."""

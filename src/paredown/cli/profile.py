@@ -1,12 +1,11 @@
 """`paredown profile`: what costs what, layer by layer."""
 
 import json
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from paredown.cli import start
+from paredown.cli import options, start
 from paredown.errors import ModelError, SettingError
 
 #: Percent by which the sum of a network's layers may differ from the whole before the reader is told why.
@@ -14,9 +13,9 @@ _DISTURBED = 20
 
 
 def profile(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The trained network, a .keras file.")],
+    model: options.Model,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
-    trust: Annotated[bool, typer.Option("--trust", help="Load a file that holds code (Lambda layers).")] = False,
+    trust: options.Trust = False,
     why: Annotated[
         bool, typer.Option("--why", help="Also how many channels of each layer can be removed, and why not the others.")
     ] = False,

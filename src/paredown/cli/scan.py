@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from paredown.cli import start
+from paredown.cli import options, start
 from paredown.errors import ModelError, SettingError
 from paredown.files import writable_folder, write_text
 
@@ -15,10 +15,8 @@ RESULT, PAGE = "scan.json", "scan.html"
 
 
 def scan(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The trained network, a .keras file.")],
-    data: Annotated[
-        str, typer.Option(metavar="SRC", help="mnist, cifar10, digits, data.npz, module:function or file.py:function.")
-    ],
+    model: options.Model,
+    data: options.DataSource,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where scan.json and scan.html go, and finished cases.")],
     methods: Annotated[
         str | None, typer.Option(metavar="A,B", help="Only these, e.g. prune_channels,factorize.")
@@ -27,9 +25,9 @@ def scan(
         str, typer.Option(metavar="A,B", help="Shares of a layer's channels or MACs to keep, each in (0, 1).")
     ] = "0.75,0.5,0.25",
     examples: Annotated[int, typer.Option(min=1, help="For statistics; others are judged on.")] = 512,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    seed: options.Seed = 0,
     latency: Annotated[bool, typer.Option(help="Also time layers in LiteRT on this computer.")] = True,
-    trust: Annotated[bool, typer.Option("--trust", help="Load a file that holds code (Lambda layers).")] = False,
+    trust: options.Trust = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Tries every method on every layer alone: what it costs, what it saves."""

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from paredown.cli import start
+from paredown.cli import options, start
 from paredown.errors import ModelError, SettingError
 from paredown.files import writable_folder
 
@@ -17,10 +17,8 @@ NOT_MET = 3
 
 
 def search(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The trained network, a .keras file.")],
-    data: Annotated[
-        str, typer.Option(metavar="SRC", help="mnist, cifar10, digits, data.npz, module:function or file.py:function.")
-    ],
+    model: options.Model,
+    data: options.DataSource,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the results and the study go.")],
     max_latency: Annotated[
         str | None, typer.Option(metavar="LIMIT", help="0.5x of the original's, or milliseconds: 3ms.")
@@ -46,11 +44,11 @@ def search(
         str | None, typer.Option(metavar="URL", help="A database that many machines share: postgresql://user@host/db.")
     ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Most epochs (of at most 300 steps) of a long training.")] = 60,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    seed: options.Seed = 0,
     scan: Annotated[
         bool | None, typer.Option("--scan/--no-scan", help="Show what each method does to each layer alone.")
     ] = None,
-    trust: Annotated[bool, typer.Option("--trust", help="Load a file that holds code (Lambda layers).")] = False,
+    trust: options.Trust = False,
 ) -> None:
     """Finds the recipe that loses least within limits, and runs it; an interrupted search goes on."""
     from paredown.search.limits import parse_limits
