@@ -186,7 +186,8 @@ def test_charts_are_valid_plotly_in_every_view():
         for x in chart["views"]["x"].values():
             for y in chart["views"]["y"].values():
                 data = [{**trace, **over} for trace, over in zip(chart["data"], x["data"], strict=True)]
-                go.Figure({"data": data, "layout": {**chart["layout"], **x["layout"], **y["layout"]}})
+                drawn = go.Figure({"data": data, "layout": {**chart["layout"], **x["layout"], **y["layout"]}})
+                assert len(drawn.data) == len(chart["data"])
 
 
 def test_unknown_and_infinite_figures_leave_the_page_whole():

@@ -12,12 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from paredown.checkpoints import Checkpoints, first_key, next_key
 from paredown.data import Data, with_validation
 from paredown.environment import environment
-from paredown.errors import CheckError, SettingError
+from paredown.errors import SettingError
 from paredown.export import Export, export_litert
 from paredown.latency import roofline
 from paredown.measure import CLEARLY_SLOWER, Score, measure_latency, outputs_of, score_keras, score_litert
@@ -26,12 +24,10 @@ from paredown.profiling import Profile, compared, profile
 from paredown.progress import task
 from paredown.recipe import Recipe
 from paredown.run import WORK, Run, clear_work, output_folder
-from paredown.transform import Change, Skip, Transform, TransformResult
+from paredown.transform import Change, Skip, Transform, TransformResult, proven
 
 #: Examples that a network without labels is compared with the original on.
 UNLABELLED_EXAMPLES = 256
-#: Examples that each change proves itself on.
-PROOF_EXAMPLES = 4
 LATENCY_RUNS = 50
 
 
@@ -200,14 +196,7 @@ class _Compression:
         start = time.perf_counter()
         result = transform(model, self.data, seed=self.seed, teacher=self.original)
         seconds = time.perf_counter() - start
-        checks = transform.prove(model, result, self._proof_inputs())
-        failed = [check for check in checks if not check.passed]
-        if failed:
-            raise CheckError(
-                f"A change must prove itself. Received: {failed[0].name} to {failed[0].value:.3g} of the range, "
-                f"tolerance {failed[0].tolerance:g} (transform {number}, {type(transform).__name__}). "
-                "Leave this transform out, and report the network that shows it."
-            )
+        checks = proven(transform, model, result, self.data, f"transform {number}, ")
         return result.model, {
             "index": number,
             "name": transform.name,
@@ -242,10 +231,6 @@ class _Compression:
         """Where the time goes, layer by layer, before and after."""
         files = {"original": (self.original, f"{key}.tflite"), "compressed": (model, "model.tflite")}
         return {label: roofline(network, file=self.work / name).to_dict() for label, (network, name) in files.items()}
-
-    def _proof_inputs(self) -> list[np.ndarray]:
-        x, _ = self.data.calibration.rows(np.arange(min(PROOF_EXAMPLES, len(self.data.calibration))))
-        return list(x) if isinstance(x, tuple) else [x]
 
     def _score(self, model: Any) -> Score:
         return score_keras(model, self.judged, self.reference)

@@ -13,7 +13,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from paredown.checks import Check
-from paredown.errors import SettingError
+from paredown.errors import CheckError, SettingError
+
+#: Examples that each change proves itself on.
+_PROOF_EXAMPLES = 4
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,35 @@ class Transform:
     def identity(self) -> dict[str, Any]:
         """What a finished step is known by again: its settings, with the content of files that they name."""
         return self.settings()
+
+
+def proof_inputs(data: Any) -> list[np.ndarray]:
+    """The handful of calibration inputs that changes prove themselves on, one array per network input."""
+    x, _ = data.calibration.rows(np.arange(min(_PROOF_EXAMPLES, len(data.calibration))))
+    return list(x) if isinstance(x, tuple) else [x]
+
+
+def proven(transform: Transform, model: Any, result: TransformResult, data: Any, where: str = "") -> tuple[Check, ...]:
+    """What a transform promises, tried on a handful of calibration inputs.
+
+    Args:
+        model: The network that was transformed into `result.model`.
+        data: A `Data`.
+        where: For the message, before the transform's name.
+    Returns:
+        The checks, all of which passed.
+    Raises:
+        CheckError: At the first that did not.
+    """
+    checks = transform.prove(model, result, proof_inputs(data))
+    failed = [check for check in checks if not check.passed]
+    if failed:
+        raise CheckError(
+            f"A change must prove itself. Received: {failed[0].name} to {failed[0].value:.3g} of the range, "
+            f"tolerance {failed[0].tolerance:g} ({where}{type(transform).__name__}). "
+            "Leave this transform out, and report the network that shows it."
+        )
+    return checks
 
 
 def is_number(value: Any) -> bool:

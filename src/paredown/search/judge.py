@@ -1,9 +1,11 @@
 """Judges what a search proposes: cheaply first, then with some training, on rows that nothing learns from."""
 
+import contextlib
 import dataclasses
 import math
 import tempfile
 import time
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from paredown.data import Data, hold_out
-from paredown.errors import CheckError, DataError, ParedownError
+from paredown.errors import DataError, ParedownError
 from paredown.export import export_litert, float_content
 from paredown.latency import OperationTable, measured_table
 from paredown.latency_table import LatencyTable
@@ -27,7 +29,7 @@ from paredown.search.latencies import Latencies, alone_on
 from paredown.search.limits import DEFAULT, Limit
 from paredown.search.methods import METHODS, Draft
 from paredown.search.widths import WidthPlan
-from paredown.transform import Transform, TransformResult
+from paredown.transform import Transform, TransformResult, proven
 from paredown.transforms import FineTune, ReestimateBatchNorm
 
 #: Rows held out of the training data to judge by, at most; of these, those that a quantized file is judged by.
@@ -40,8 +42,6 @@ STEPS, BATCH = 300, 128
 EXECUTION = 10
 #: Where the limit of a figure is what a transform is given as its budget.
 _BUDGETS = {"latency_ms": "latency", "size_bytes": "params", "macs": "macs"}
-#: A pruned network equals the masked one, a factorized one its copy: on so many inputs.
-_PROOF_EXAMPLES = 4
 
 
 class Judge:
@@ -166,11 +166,20 @@ class Judge:
         if row == FORMATS["float32"]:
             content = float_content(model, self.data.input_shape)
             return len(content), *self._latencies.of(content)
-        model = self.network((row.sharing,), model) if row.sharing else model
+        with self._file(self._shared(model, row), row.quantization, row.pack) as (_, size_bytes, latency_ms, how):
+            return size_bytes, latency_ms, how
+
+    @contextlib.contextmanager
+    def _file(self, model: Any, quantization: Any, pack: str | None) -> Iterator[tuple[Path, int, float, str]]:
+        """A network's file while the block lasts: (path, bytes, milliseconds, where they are from)."""
         with tempfile.TemporaryDirectory(prefix="paredown-") as folder:
             path = Path(folder) / "model.tflite"
-            exported = export_litert(model, path, row.quantization, self.data, pack=row.pack)
-            return exported.size_bytes, *self._latencies.of(path.read_bytes())
+            exported = export_litert(model, path, quantization, self.data, pack=pack)
+            yield path, exported.size_bytes, *self._latencies.of(path.read_bytes())
+
+    def _shared(self, model: Any, row: Format) -> Any:
+        """The network as a format wants it: with shared weights, where it stores such."""
+        return self.network((row.sharing,), model) if row.sharing else model
 
     def tuned(self, recipe: Recipe, format: str, tuning: FineTune) -> Judgement:
         """After training, by the file that comes of it: all of what a user would get, but for the rows held out."""
@@ -181,14 +190,11 @@ class Judge:
         middle = time.monotonic()
         model = self.network(whole.transforms[before:], model)
         seconds = (time.monotonic() - middle) / tuning.epochs
-        with tempfile.TemporaryDirectory(prefix="paredown-") as folder:
-            path = Path(folder) / "model.tflite"
-            exported = export_litert(model, path, whole.quantization, self.data, pack=whole.pack)
-            latency_ms, how = self._latencies.of(path.read_bytes())
+        with self._file(model, whole.quantization, whole.pack) as (path, size_bytes, latency_ms, how):
             score, before_score, rows = self._file_score(model, path, whole)
         figures = {
             **self._costs(model),
-            "size_bytes": exported.size_bytes,
+            "size_bytes": size_bytes,
             "latency_ms": latency_ms,
             "latency_from": how,
         }
@@ -241,14 +247,7 @@ class Judge:
             CheckError: If the change does not prove itself.
         """
         result = transform(model, self.data, seed=self.seed, teacher=self.model)
-        x, _ = self.data.calibration.rows(np.arange(min(_PROOF_EXAMPLES, len(self.data.calibration))))
-        inputs = list(x) if isinstance(x, tuple) else [x]
-        failed = [check for check in transform.prove(model, result, inputs) if not check.passed]
-        if failed:
-            raise CheckError(
-                f"A change must prove itself. Received: {failed[0].name} to {failed[0].value:.3g} of the range, "
-                f"tolerance {failed[0].tolerance:g} ({type(transform).__name__})."
-            )
+        proven(transform, model, result, self.data)
         return result
 
     def _share(self, draft: Draft, keep: float, candidate: Candidate, place: int, count: int) -> float:
@@ -270,15 +269,11 @@ class Judge:
         """What a format makes of the original: its size and latency as shares of float32's, and what it loses."""
         if row == FORMATS["float32"]:
             return {"size_bytes": 1.0, "latency_ms": 1.0, "drop": 0.0, "loss": 0.0}
-        model = self.network((row.sharing,)) if row.sharing else self.model
-        recipe = Recipe((), row.quantization, row.pack)
-        with tempfile.TemporaryDirectory(prefix="paredown-") as folder:
-            path = Path(folder) / "model.tflite"
-            exported = export_litert(model, path, row.quantization, self.data, pack=row.pack)
-            latency_ms, _ = self._latencies.of(path.read_bytes())
+        model, recipe = self._shared(self.model, row), Recipe((), row.quantization, row.pack)
+        with self._file(model, row.quantization, row.pack) as (path, size_bytes, latency_ms, _):
             score, before, _ = self._file_score(model, path, recipe)
         return {
-            "size_bytes": exported.size_bytes / self.original["size_bytes"],
+            "size_bytes": size_bytes / self.original["size_bytes"],
             "latency_ms": latency_ms / self.original["latency_ms"],
             "drop": drop_of(self.metric, before, score),
             "loss": before - score,

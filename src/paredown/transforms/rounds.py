@@ -9,11 +9,8 @@ from paredown.channels import Channels
 from paredown.checks import Check
 from paredown.data import Data
 from paredown.errors import DataError
-from paredown.transform import Skip, Transform, TransformResult
+from paredown.transform import Skip, Transform, TransformResult, proof_inputs
 from paredown.transforms.prune_channels import change_of
-
-#: Examples that each pruning proves itself on.
-PROOF_EXAMPLES = 4
 
 
 class Rounds:
@@ -61,7 +58,7 @@ class Rounds:
             aside: Layers that this step leaves to another one: its reasons for leaving them alone don't count.
         """
         result = transform(self.model, self.data, seed=self.seed(), teacher=self._teacher)
-        self._checks += transform.prove(self.model, result, self._proof_inputs())
+        self._checks += transform.prove(self.model, result, proof_inputs(self.data))
         lost = {**result.removed, **result.inside}
         for path, gone in lost.items():
             alive = self._alive.get(path, np.arange(len(self._channels.outputs[path])))
@@ -83,10 +80,6 @@ class Rounds:
         checks = [check.to_dict() for check in worst.values()]
         log = {**log, "rounds": self.log, "checks": checks}
         return TransformResult(self.model, changes, skips, removed, inside, log)
-
-    def _proof_inputs(self) -> list[np.ndarray]:
-        x, _ = self.data.calibration.rows(np.arange(min(PROOF_EXAMPLES, len(self.data.calibration))))
-        return list(x) if isinstance(x, tuple) else [x]
 
 
 def proved(result: TransformResult) -> tuple[Check, ...]:
