@@ -91,14 +91,14 @@ class FakeJudge:
         share = int(hashlib.sha256(settled.encode()).hexdigest()[:12], 16) / 16**12
         return Recipe([PruneChannels("l2_norm", sparsity=share)]), candidate.keep
 
-    def network(self, transforms, model=None):
-        return transforms[0].sparsity
+    def made(self, recipe):
+        return recipe.transforms[0].sparsity
 
     def cheap(self, recipe, model, format="float32"):
         return self._judge("cheap", recipe, 0.3 * recipe.transforms[0].sparsity, keep=model)
 
-    def tuning(self, candidate, epochs):
-        return FineTune(epochs=epochs)
+    def tuning(self, candidate, epochs, most_steps=None):
+        return FineTune(epochs=epochs, steps_per_epoch=most_steps)
 
     def tuned(self, recipe, format, tuning):
         drop = 0.1 * recipe.transforms[0].sparsity / tuning.epochs
@@ -128,7 +128,7 @@ class FakeJudge:
             **figures,
             latency_from="tables",
             seconds=JUDGING_S,
-            tuning_seconds=JUDGING_S,
+            step_seconds=JUDGING_S,
             recipe=recipe.to_yaml(),
             label="fake",
         )

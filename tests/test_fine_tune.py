@@ -11,7 +11,7 @@ from keras import layers
 from paredown import progress
 from paredown.data import Data, Split
 from paredown.errors import DataError, ModelError, ParedownError, SettingError
-from paredown.transforms.batches import PAD, ShuffledBatches, crop
+from paredown.transforms.batches import AUGMENT, LITTLE, MUCH, ShuffledBatches
 from paredown.transforms.fine_tune import FineTune
 
 
@@ -281,7 +281,7 @@ def test_a_teacher_of_other_outputs_is_refused(digits):
         ({"learning_rate": "fast"}, "Received: learning_rate='fast'"),
         ({"holdout": 1.0}, r"holdout must be in \(0, 1\). Received: holdout=1.0"),
         ({"teacher_weight": 1}, "Received: teacher_weight=1 "),
-        ({"augment": "flip"}, "augment must be one of none, crop, crop_flip. Received: augment='flip'"),
+        ({"augment": "flip"}, "augment must be one of none, shift, crop, crop_flip. Received: augment='flip'"),
         ({"schedule": "linear"}, "one of constant, cosine. Received: schedule='linear'"),
     ],
 )
@@ -356,15 +356,22 @@ def test_fit_moves_on_through_the_data(digits, monkeypatch):
     assert seen[-6:] == [(epoch, index) for epoch in range(3) for index in range(2)]
 
 
-def test_crop_shifts_and_flip_mirrors():
+@pytest.mark.parametrize(("name", "most"), [("shift", LITTLE), ("crop", MUCH)])
+def test_images_are_shifted(name, most):
     images = np.zeros((400, 9, 9, 1), "uint8")
     images[:, 4, 2] = 255
-    shifted, mirrored = (crop(images, np.random.default_rng(0), flip) for flip in (False, True))
+    shifted = AUGMENT[name](images, np.random.default_rng(0))
     assert (shifted.shape, shifted.dtype) == (images.shape, images.dtype)
     rows, columns = np.argwhere(shifted[..., 0])[:, 1:].T
-    assert set(rows) == set(range(4 - PAD, 4 + PAD + 1))
-    # Column 2 - 4 lies outside: those pixels are gone.
-    assert set(columns) == set(range(2 + PAD + 1))
+    assert set(rows) == set(range(4 - most, 4 + most + 1))
+    # What is left of column 0 lies outside: those pixels are gone.
+    assert set(columns) == set(range(max(0, 2 - most), 2 + most + 1))
+
+
+def test_flip_mirrors():
+    images = np.zeros((400, 9, 9, 1), "uint8")
+    images[:, 4, 2] = 255
+    mirrored = AUGMENT["crop_flip"](images, np.random.default_rng(0))
     # Mirrored, the pixel starts from column 8 - 2 and gets as far as the edge.
     assert set(np.argwhere(mirrored[..., 0])[:, 2]) == set(range(9))
 

@@ -15,6 +15,7 @@ from paredown import Data, Recipe, compress, profile
 from paredown.cli.main import run as command
 from paredown.errors import DataError, SettingError
 from paredown.latency import OperationTable
+from paredown.search.bench import Bench
 from paredown.search.budget import Budget
 from paredown.search.candidate import Candidate
 from paredown.search.entries import Entry, best_first, promoted
@@ -26,6 +27,8 @@ from paredown.search.limits import parse_limits, used
 from paredown.search.methods import ALL, METHODS
 from paredown.search.searching import search
 from paredown.search.space import Space
+from paredown.search.strategies import STRATEGIES
+from paredown.search.study import open_study, sqlite_url
 
 # --- limits ---
 
@@ -137,7 +140,7 @@ def test_formats_need_their_method():
 
 def _entry(number, drop, latency_ms, stage="cheap", of=None):
     figures = {"macs": 1, "params": 1, "size_bytes": 1, "latency_ms": latency_ms, "latency_from": "tables"}
-    told = {"score": 1 - drop, "drop": drop, "drop_error": 0, "seconds": 0, "tuning_seconds": 0}
+    told = {"score": 1 - drop, "drop": drop, "drop_error": 0, "seconds": 0, "step_seconds": None}
     judgement = Judgement(**figures, **told, recipe="", label="")
     return Entry(number, stage, number if of is None else of, "complete", None, judgement, {}, {})
 
@@ -379,3 +382,14 @@ def test_while_another_measures_times_are_estimated(model, tmp_path):
     assert measured > 0
     with alone_on("host"):
         assert latencies.of(float_content(smaller)) == (measured, MEASURED)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_comes_down_to_the_limit(strategy, model, data, tmp_path):
+    url = sqlite_url(tmp_path / "study.db")
+    judge = Judge(model, data, parse_limits(max_macs="0.1x"))
+    trials = None if strategy == "greedy" else 2
+    bench = Bench(open_study(url, "study", 0), url, judge, ("prune_channels",), Budget(600), trials)
+    STRATEGIES[strategy](bench)
+    bench.drain()
+    assert min(bench.use(entry.judgement) for entry in bench.best("cheap")) <= 1

@@ -17,6 +17,7 @@ from paredown.criteria import CRITERIA, Criterion
 from paredown.errors import DataError
 from paredown.gradients import ExampleLoss, gradient_statistics, own_output_loss
 from paredown.moments import Moments
+from paredown.remembered import remembered
 from paredown.statistics import ActivationStatistics, activation_statistics
 from paredown.weight_places import made_by
 
@@ -56,10 +57,16 @@ def component_scores(
             f"criterion {criterion!r} needs data to run the network on. Received: data=None (PruneChannels). "
             "Give Data(calibration=inputs), or use a criterion of the weights, such as 'l2_norm'."
         )
-    sight = Sight(channels, data, np.random.default_rng(seed), combine, batch_size, loss, moments)
-    combined = COMBINE[combine or ("mean" if row.comparable else "sum")](_PLACES[row.reads](row, sight), channels.count)
-    # What nothing scores (a channel that only passes layers without a kernel) is not the criterion's to remove.
-    return np.where(np.isnan(combined), np.inf, combined)
+
+    def scores() -> np.ndarray:
+        sight = Sight(channels, data, np.random.default_rng(seed), combine, batch_size, loss, moments)
+        folded = COMBINE[combine or ("mean" if row.comparable else "sum")]
+        combined = folded(_PLACES[row.reads](row, sight), channels.count)
+        # What nothing scores (a channel that only passes layers without a kernel) is not the criterion's to remove.
+        return np.where(np.isnan(combined), np.inf, combined)
+
+    settings = (criterion, seed, combine, batch_size, loss is None, moments and len(moments.split))
+    return remembered(channels.network.model, data, ("scores", *settings), scores).copy()
 
 
 def in_one_unit(scores: np.ndarray, groups: Sequence[ChannelGroup]) -> np.ndarray:

@@ -17,7 +17,7 @@ from paredown.recipe import Recipe
 from paredown.search.budget import Budget
 from paredown.search.candidate import Candidate
 from paredown.search.entries import HOPEFUL, Entry, best_first, entries_of, identity, judged, promoted
-from paredown.search.judge import Judge
+from paredown.search.judge import SHORT_STEPS, STEPS, Judge
 from paredown.search.judgement import STAGES, Judgement
 from paredown.search.limits import Limit, used
 from paredown.search.methods import ALL
@@ -181,7 +181,9 @@ class Bench:
     def _long_epochs(self, entry: Entry) -> int:
         """As many as the time for one finalist allows, by what the short training took."""
         assert entry.judgement
-        each = max(entry.judgement.tuning_seconds, 1e-3)
+        step = entry.judgement.step_seconds
+        steps = self.judge.tuning(Candidate((), 1.0), 1).steps_per_epoch or STEPS
+        each = max(entry.judgement.seconds if step is None else step * steps, 1e-3)
         allowed = min(LONG_SHARE * self.budget.seconds, max(self.budget.left_to_train(), 0.0))
         return int(min(self.most_epochs, max(FEWEST_EPOCHS, allowed / each)))
 
@@ -217,7 +219,8 @@ class Bench:
         if stage == STAGES[0]:
             judgement = self._first_judgement(trial, candidate, attributes)
         else:
-            tuning = self.judge.tuning(candidate, attributes["epochs"])
+            most_steps = SHORT_STEPS if stage == STAGES[1] else STEPS
+            tuning = self.judge.tuning(candidate, attributes["epochs"], most_steps)
             recipe = Recipe.from_yaml(attributes["recipe"])
             judgement = self.judge.tuned(recipe, attributes["format"], tuning)
         trial.set_user_attr("judgement", judgement.to_dict())
@@ -234,7 +237,7 @@ class Bench:
         """Without training; other candidates may have come to the same recipe."""
         if "key" in attributes:
             recipe = Recipe.from_yaml(attributes["recipe"])
-            return self.judge.cheap(recipe, self.judge.network(recipe.transforms))
+            return self.judge.cheap(recipe, self.judge.made(recipe))
         recipe, model = self.judge.settle(candidate)
         trial.set_user_attr("recipe", recipe.to_yaml())
         trial.set_user_attr("format", candidate.format)

@@ -21,6 +21,7 @@ from paredown.measure import outputs_of, score_keras, score_litert
 from paredown.network import Network
 from paredown.profiling import profile
 from paredown.recipe import Recipe
+from paredown.remembered import Memory
 from paredown.search.candidate import Candidate
 from paredown.search.formats import FORMATS, Format
 from paredown.search.judgement import Judgement, drop_error_of, drop_of
@@ -36,8 +37,10 @@ from paredown.transforms import FineTune, ReestimateBatchNorm
 MOST_JUDGED, JUDGED_SHARE, FILE_ROWS = 5000, 0.2, 1000
 #: Multiply-adds above which fewer examples serve transforms.
 LARGE_MACS, EXAMPLES, FEW_EXAMPLES = 1e8, 512, 128
-#: Steps that count as an epoch, at most, and examples per step.
-STEPS, BATCH = 300, 128
+#: Steps that count as an epoch, and of the short training, at most; examples per step.
+STEPS, SHORT_STEPS, BATCH = 300, 100, 128
+#: Networks without training that are kept at hand, and weights of all of them, at most.
+KEPT, KEPT_WEIGHTS = 16, 2**26
 #: Steps in one go.
 EXECUTION = 10
 #: Where the limit of a figure is what a transform is given as its budget.
@@ -88,6 +91,8 @@ class Judge:
         macs = profile(model, data.input_shape).macs
         self.examples = EXAMPLES if macs < LARGE_MACS else FEW_EXAMPLES
         self._plans: dict[str, WidthPlan] = {}
+        self._memory = Memory(model, self.data)
+        self._networks: dict[str, Any] = {}
         #: Format -> its latency as a share of float32's, of the network last seen: small ones gain less.
         self._share_of: dict[str, float] = {}
         content = float_content(model, data.input_shape)
@@ -121,7 +126,8 @@ class Judge:
     def width_plan(self, criterion: str) -> WidthPlan:
         """Losses of the original's groups, measured once for each criterion."""
         if criterion not in self._plans:
-            self._plans[criterion] = WidthPlan(self.model, self.data, criterion, self.examples, self.seed)
+            with self._memory.used():
+                self._plans[criterion] = WidthPlan(self.model, self.data, criterion, self.examples, self.seed)
         return self._plans[criterion]
 
     def settle(self, candidate: Candidate) -> tuple[Recipe, Any]:
@@ -138,7 +144,23 @@ class Judge:
             share = self._share(draft, keep, candidate, sharing.index(name), len(sharing)) if shares else 1.0
             if share < 1 or not shares:
                 draft = method(self, draft, share, candidate)
-        return Recipe(draft.transforms, row.quantization, row.pack), draft.model
+        recipe = Recipe(draft.transforms, row.quantization, row.pack)
+        self._keep(recipe, draft.model)
+        return recipe, draft.model
+
+    def made(self, recipe: Recipe) -> Any:
+        """The network that a recipe's transforms make; of those made last it is at hand."""
+        key = recipe.to_yaml()
+        if key not in self._networks:
+            self._keep(recipe, self.network(recipe.transforms))
+        return self._networks[key]
+
+    def _keep(self, recipe: Recipe, model: Any) -> None:
+        self._networks[recipe.to_yaml()] = model
+        while len(self._networks) > KEPT or sum(m.count_params() for m in self._networks.values()) > KEPT_WEIGHTS:
+            if len(self._networks) == 1:
+                break
+            del self._networks[next(iter(self._networks))]
 
     def cheap(self, recipe: Recipe, model: Any, format: str = "float32") -> Judgement:
         """A network without training: BatchNormalization's statistics taken anew, costs of its file, and what the
@@ -185,11 +207,10 @@ class Judge:
         """After training, by the file that comes of it: all of what a user would get, but for the rows held out."""
         start = time.monotonic()
         whole = self.with_tuning(recipe, format, tuning)
-        before = len(recipe.transforms) + self._has_norms
-        model = self.network(whole.transforms[:before])
-        middle = time.monotonic()
-        model = self.network(whole.transforms[before:], model)
-        seconds = (time.monotonic() - middle) / tuning.epochs
+        rest = whole.transforms[len(recipe.transforms) :]
+        model = self.network(rest[: self._has_norms], self.made(recipe))
+        tuned = self.transformed(tuning, model)
+        model = self.network(rest[self._has_norms + 1 :], tuned.model)
         with self._file(model, whole.quantization, whole.pack) as (path, size_bytes, latency_ms, how):
             score, before_score, rows = self._file_score(model, path, whole)
         figures = {
@@ -199,7 +220,7 @@ class Judge:
             "latency_from": how,
         }
         drop = drop_of(self.metric, before_score, score)
-        return self._judgement(score, figures, whole, start, drop, rows, seconds)
+        return self._judgement(score, figures, whole, start, drop, rows, tuned.log["seconds_per_step"])
 
     def with_tuning(self, recipe: Recipe, format: str, tuning: FineTune) -> Recipe:
         """The recipe with the training that makes it whole."""
@@ -213,11 +234,11 @@ class Judge:
             steps += [sharing, dataclasses.replace(tuning, epochs=epochs, keep_shared=True, learning_rate=1e-4)]
         return Recipe(steps, recipe.quantization, recipe.pack)
 
-    def tuning(self, candidate: Candidate, epochs: int) -> FineTune:
-        """A candidate's training; an epoch is at most `STEPS` steps."""
+    def tuning(self, candidate: Candidate, epochs: int, most_steps: int = STEPS) -> FineTune:
+        """A candidate's training; an epoch is one pass over the data, or `most_steps` where that is less."""
         rows = len(self.data.train or ())
         batch = int(min(BATCH, max(8, rows // 8)))
-        steps = min(STEPS, math.ceil(rows / batch))
+        steps = min(most_steps, math.ceil(rows / batch))
         labelled = self.judged.y is not None
         return FineTune(
             epochs=epochs,
@@ -246,7 +267,8 @@ class Judge:
         Raises:
             CheckError: If the change does not prove itself.
         """
-        result = transform(model, self.data, seed=self.seed, teacher=self.model)
+        with self._memory.used():
+            result = transform(model, self.data, seed=self.seed, teacher=self.model)
         proven(transform, model, result, self.data)
         return result
 
@@ -302,7 +324,7 @@ class Judge:
         start: float,
         drop: float,
         rows: int | None = None,
-        tuning_seconds: float = 0.0,
+        step_seconds: float | None = None,
     ) -> Judgement:
         if not np.isfinite(score):
             raise ParedownError("A network must give finite outputs. Received: a score that is no number.")
@@ -312,7 +334,7 @@ class Judge:
             drop=float(drop),
             drop_error=error,
             seconds=time.monotonic() - start,
-            tuning_seconds=tuning_seconds,
+            step_seconds=step_seconds,
             recipe=recipe.to_yaml(),
             label=label(recipe),
             **figures,

@@ -24,7 +24,7 @@ class Judgement:
         latency_ms: Predicted from operations.
         latency_from: "tables": every operation was measured; "estimated": some times are scaled from others.
         seconds: That it took.
-        tuning_seconds: Of these, for an epoch of training; 0 without training.
+        step_seconds: A step of training; None without training, or where it was too short to tell.
         recipe: What makes the network, as YAML.
         label: The same in a few words.
     """
@@ -38,7 +38,7 @@ class Judgement:
     latency_ms: float
     latency_from: str
     seconds: float
-    tuning_seconds: float
+    step_seconds: float | None
     recipe: str
     label: str
 

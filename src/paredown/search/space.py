@@ -15,6 +15,7 @@ AIMS, LEAST = (0.5, 2.0), 0.02
 LAYERS, SPLITS = (0.34, 0.67, 1.0), (0.2, 0.8)
 LEARNING_RATES = (2e-4, 5e-3)
 TEACHER_WEIGHTS = (0.0, 0.5, 0.9)
+AUGMENTS = ("shift", "none", "crop")
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Space:
         if self.labelled:
             drawn["teacher_weight"] = trial.suggest_categorical("teacher_weight", TEACHER_WEIGHTS)
         if self.images:
-            drawn["augment"] = trial.suggest_categorical("augment", ("none", "crop"))
+            drawn["augment"] = trial.suggest_categorical("augment", AUGMENTS)
         return Candidate(methods, **drawn)
 
     def first(self) -> list[dict[str, Any]]:
@@ -98,6 +99,7 @@ class Space:
                 # The original costs many times what a small network does: without it there is time for more steps.
                 chosen["teacher_weight"] = 0.0
             if self.images:
-                chosen["augment"] = "none"
+                # A long training learns the images by heart where they never move.
+                chosen["augment"] = AUGMENTS[0]
             found.append(chosen)
         return found

@@ -10,8 +10,9 @@ from paredown.search.bench import Bench
 from paredown.search.widths import WidthPlan
 from paredown.transforms import PruneChannels
 
-#: Steps in which the greedy strategy comes down to the limit; without a limit to a fifth.
-GREEDY_STEPS, GREEDY_END = 8, 0.2
+#: Steps in which the greedy strategy comes down to the limit, without a limit to a fifth, each keeping the same share;
+#: the share that the smallest step keeps, where no group alone makes a larger one.
+GREEDY_STEPS, GREEDY_END, LEAST_STEP = 8, 0.2, 0.98
 
 
 def by_optuna(bench: Bench) -> None:
@@ -32,7 +33,7 @@ def by_knapsack(bench: Bench) -> None:
 
 
 def by_greed(bench: Bench) -> None:
-    """From the whole network down in equal steps: each time every group of channels alone is narrowed until the step is
+    """From the whole network down step by step: each time every group of channels alone is narrowed until the step is
     made, and the network that loses least is taken.
 
     Where NetAdapt trains each proposal shortly, readers of removed channels are refitted by least squares here, for
@@ -41,13 +42,22 @@ def by_greed(bench: Bench) -> None:
     Source:
         Yang et al. 2018, arXiv:1804.03230, algorithm 1.
     """
+    plan, widths = bench.judge.width_plan("l2_norm"), {}
+    # A latency table ends at its narrowest measured widths; below them multiply-adds lead on.
+    for figure in dict.fromkeys((bench.judge.figure, "params" if bench.judge.figure == "params" else "macs")):
+        widths, reached = _descended(bench, plan, widths, figure)
+        if reached:
+            return
+
+
+def _descended(bench: Bench, plan: WidthPlan, widths: dict[str, int], figure: str) -> tuple[dict[str, int], bool]:
+    """(the widths after as many steps as can be made, whether the limits are reached)."""
     judge = bench.judge
-    plan, figure, table = judge.width_plan("l2_norm"), judge.figure, judge.table
+    table = judge.table if figure == "latency" else None
     end = min(1.0, bench.space.limit or GREEDY_END)
-    share, widths = 1.0, {}
-    while bench.exploring and share > end:
-        target = max(end, share - (1 - end) / GREEDY_STEPS)
-        found = []
+    full = rate = end ** (1 / GREEDY_STEPS)
+    while bench.exploring and rate <= LEAST_STEP:
+        target, found = rate * plan.cost(figure, widths, table), []
         for group in plan.groups:
             proposed = _narrowed(plan, widths, group.name, target, figure, table)
             if proposed is None or not bench.exploring:
@@ -55,11 +65,15 @@ def by_greed(bench: Bench) -> None:
             recipe = Recipe([PruneChannels("l2_norm", widths=proposed, reconstruct=True, examples=judge.examples)])
             judgement = bench.judge_recipe(recipe)
             if judgement:
-                found.append((judgement.drop, len(found), proposed))
+                found.append((judgement.drop, len(found), proposed, judgement))
         if not found:
-            return
-        widths = min(found)[2]
-        share = plan.cost(figure, widths, table)
+            # No group alone makes so large a step.
+            rate **= 0.5
+            continue
+        rate, (*_, widths, best) = full, min(found)
+        if bench.use(best) <= 1 if bench.limits else plan.cost(figure, widths, table) <= end:
+            return widths, True
+    return widths, False
 
 
 def _narrowed(plan: WidthPlan, widths: dict, name: str, target: float, figure: str, table) -> dict | None:

@@ -9,7 +9,8 @@ import numpy as np
 
 from paredown.data import Split
 
-PAD = 4
+#: Pixels by which images are shifted at most: a little, where each pixel tells, and as training on photographs does.
+LITTLE, MUCH = 1, 4
 
 Pack = Callable[[Any, Any], tuple]
 
@@ -68,8 +69,8 @@ class OrderedBatches(keras.utils.PyDataset):
         return self._pack(*self._split.rows(np.arange(start, min(start + self._batch_size, len(self._split)))))
 
 
-def crop(images: np.ndarray, rng: np.random.Generator, flip: bool = False) -> np.ndarray:
-    """Shifts each image by up to `PAD` pixels each way, zeros coming in.
+def shifted(images: np.ndarray, rng: np.random.Generator, most: int, flip: bool = False) -> np.ndarray:
+    """Shifts each image by up to `most` pixels each way, zeros coming in.
 
     Args:
         images: Shape (n, height, width, channels).
@@ -78,8 +79,8 @@ def crop(images: np.ndarray, rng: np.random.Generator, flip: bool = False) -> np
         The same shape and dtype.
     """
     n, height, width, _ = images.shape
-    padded = np.pad(images, ((0, 0), (PAD, PAD), (PAD, PAD), (0, 0)))
-    top, left = rng.integers(0, 2 * PAD + 1, (2, n, 1))
+    padded = np.pad(images, ((0, 0), (most, most), (most, most), (0, 0)))
+    top, left = rng.integers(0, 2 * most + 1, (2, n, 1))
     rows = top + np.arange(height)  # [n, height]
     mirrored = rng.random((n, 1)) < (0.5 if flip else 0)
     columns = left + np.where(mirrored, np.arange(width)[::-1], np.arange(width))  # [n, width]
@@ -89,6 +90,7 @@ def crop(images: np.ndarray, rng: np.random.Generator, flip: bool = False) -> np
 #: What may be done to the images of a batch.
 AUGMENT: dict[str, Callable[[Any, np.random.Generator], Any]] = {
     "none": lambda x, rng: x,
-    "crop": crop,
-    "crop_flip": partial(crop, flip=True),
+    "shift": partial(shifted, most=LITTLE),
+    "crop": partial(shifted, most=MUCH),
+    "crop_flip": partial(shifted, most=MUCH, flip=True),
 }

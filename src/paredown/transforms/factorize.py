@@ -20,6 +20,7 @@ from paredown.network import Call, Network
 from paredown.patches import LinearLayer
 from paredown.profiling import LatencyCount, Shapes, profile
 from paredown.reconstruct import in_memory
+from paredown.remembered import remembered
 from paredown.transform import Change, Skip, Transform, TransformResult, is_number, is_whole
 from paredown.transforms.chains import equal_to_rounding
 from paredown.transforms.channel_budget import HOST, opened, table_identity
@@ -171,7 +172,9 @@ class Factorize(Transform):
             )
         layers, skips = self._layers(network)
         fitting = Fitting(model, network, self.exclude)
-        candidates = self._candidates(layers, network, fitting, split, data, seed)
+        candidates = self._remembered(
+            model, data, seed, lambda: self._candidates(layers, network, fitting, split, data, seed)
+        )
         in_turn = split if self.asymmetric else None
         settle = fitting.factorize if in_turn is None else None
         chosen, log = self._chosen(candidates, model, network, split, data, settle)
@@ -232,6 +235,13 @@ class Factorize(Transform):
                 said = "; ".join(dict.fromkeys(f"{reason}" for reason in reasons.values()))
                 skips[call.path] = Skip(call.path, f"it {said}")
         return found, list(skips.values())
+
+    def _remembered(self, model: Any, data: Any, seed: int, compute: Callable[[], list[Candidate]]) -> list[Candidate]:
+        """The candidates, with what they lose at which rank; latencies may get better known."""
+        if self.latency is not None:
+            return compute()
+        settings = (self.kinds, self.exclude, self.params is None, self.data_aware, self.examples, seed)
+        return remembered(model, data, ("factors", *settings), compute)
 
     def _candidates(
         self, layers: dict[str, Any], network: Network, fitting: Fitting, split: Any, data: Any, seed: int

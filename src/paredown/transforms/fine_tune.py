@@ -24,7 +24,7 @@ from paredown.transforms.matching import Matching
 from paredown.transforms.objective import Objective, choose, class_like, loss_name, plain_optimizer
 from paredown.transforms.penalties import PENALTIES
 from paredown.transforms.twin import Twin, for_training
-from paredown.transforms.watch import Epochs, FiniteLoss, Progress
+from paredown.transforms.watch import Epochs, FiniteLoss, Pace, Progress
 
 SCHEDULES = ("constant", "cosine")
 
@@ -52,7 +52,8 @@ class FineTune(Transform):
             the loss on rows held out of the training data; None: all epochs, last weights.
         holdout: Share of the training rows to hold out where `patience` is given, in (0, 1).
         steps_per_epoch: Steps that count as an epoch; None: one pass.
-        augment: "none"; "crop": images shifted by up to 4 pixels each way; "crop_flip": half of them mirrored, too.
+        augment: "none"; "shift": images shifted by up to one pixel each way; "crop": by up to 4; "crop_flip": by up to
+            4, and half of them mirrored.
         schedule: "constant", or "cosine": the learning rate falls to 0 over all epochs along half a cosine.
         teacher_weight: For labelled data: share of the distance to the outputs of `teacher` in the loss
             (Kullback-Leibler divergence for class scores, mean squared difference for other outputs), in [0, 1).
@@ -178,6 +179,7 @@ class FineTune(Transform):
         batches = ShuffledBatches(train, self.batch_size, self.steps_per_epoch, seed, self.augment, pack)
         rate = self._set_rate(objective, self.epochs * len(batches))
         at_once = 1 if keras.backend.backend() == "torch" else self.steps_per_execution
+        pace = Pace()
         held_out_batches = held_out and OrderedBatches(held_out, self.batch_size, pack)
         with contextlib.ExitStack() as kept:
             if self.keep_shared:
@@ -186,7 +188,7 @@ class FineTune(Transform):
             if self.keep_zeros:
                 kept.enter_context(zeros_kept(tuned, body))
             trainer.compile(**objective.compile, steps_per_execution=at_once)
-            history = self._fit(trainer, batches, held_out_batches, rate, twin.callbacks)
+            history = self._fit(trainer, batches, held_out_batches, rate, pace, twin.callbacks)
         twin.bring_back()
         losses = history.get("val_loss")
         return {
@@ -202,6 +204,7 @@ class FineTune(Transform):
             "train": len(train),
             "held_out": 0 if held_out is None else len(held_out),
             "history": history,
+            "seconds_per_step": pace.seconds_per_step,
             "stopped_epoch": len(history["loss"]),
             "best_epoch": None if losses is None else int(np.argmin(losses)) + 1,
         }
@@ -241,10 +244,10 @@ class FineTune(Transform):
         return float(rate)
 
     def _fit(
-        self, trainer: Any, batches: Any, held_out: Any, rate: float, more: Sequence[Any]
+        self, trainer: Any, batches: Any, held_out: Any, rate: float, pace: Pace, more: Sequence[Any]
     ) -> dict[str, list[float]]:
         progress = Progress("Fine-tune", self.epochs, len(batches))
-        callbacks: list[Any] = [Epochs(batches), FiniteLoss(rate), progress, *more]
+        callbacks: list[Any] = [Epochs(batches), FiniteLoss(rate), progress, pace, *more]
         if self.patience is not None:
             callbacks.append(
                 keras.callbacks.EarlyStopping("val_loss", patience=self.patience, mode="min", restore_best_weights=True)

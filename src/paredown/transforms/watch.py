@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import time
 from typing import Any
 
 import keras
@@ -48,6 +49,31 @@ class Progress(keras.callbacks.Callback):
     def close(self) -> None:
         """Takes the bar away where an epoch was broken off."""
         self._bar.close()
+
+
+class Pace(keras.callbacks.Callback):
+    """How long a step takes, without the first ones, before which the step is compiled.
+
+    Attributes:
+        seconds_per_step: The mean; None where there was one execution only.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.seconds_per_step: float | None = None
+        self._start: float | None = None
+        self._seconds, self._steps = 0.0, 0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._start = None
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        now = time.monotonic()
+        if self._start is not None:
+            self._seconds += now - self._start
+            self._steps += batch - self._batch
+            self.seconds_per_step = self._seconds / self._steps
+        self._start, self._batch = now, batch
 
 
 class FiniteLoss(keras.callbacks.Callback):
