@@ -91,6 +91,9 @@ class FakeJudge:
         share = int(hashlib.sha256(settled.encode()).hexdigest()[:12], 16) / 16**12
         return Recipe([PruneChannels("l2_norm", sparsity=share)]), candidate.keep
 
+    def missed(self, candidate, judgement):
+        return False
+
     def made(self, recipe):
         return recipe.transforms[0].sparsity
 

@@ -469,7 +469,7 @@ def test_a_device_that_goes_away_and_comes_back(workers, place):
     *_, told = words(place).splitlines()
     assert told.startswith("Error: The phone must be connected.")
     assert "All that was found is kept: when the device is there, give the same command again" in told
-    assert calls(place, "measured") == ["measured 4 files"]
+    assert len(calls(place, "measured")) == 1
     judged, before = calls(place, "begin"), kept(place)
     assert not (place / "out" / "run.json").exists()
     assert ended(workers(**job)) == [0], words(place)

@@ -18,6 +18,7 @@ from paredown.data import Data
 from paredown.experiments import material
 from paredown.experiments.experiment import Experiment
 from paredown.experiments.search_page import page
+from paredown.recipe import Recipe
 from paredown.search.bench import Bench
 from paredown.search.budget import Budget
 from paredown.search.limits import parse_limits
@@ -69,7 +70,7 @@ def run(case: dict) -> dict:
         )
         propose(bench, strategy)
         entries = bench.entries()
-    made = [e for e in entries if e.judgement and (e.stage != "cheap" or e.attributes["format"] == "float32")]
+    made = [e for e in entries if e.judgement and _is_measured(e)]
     return {
         "used_seconds": budget.used,
         "original_accuracy": judge.original["score"],
@@ -79,6 +80,12 @@ def run(case: dict) -> dict:
         "tuned": sum(e.stage != "cheap" and e.judgement is not None for e in entries),
         "points": [_point(e, judge.original) for e in made],
     }
+
+
+def _is_measured(entry: Any) -> bool:
+    """Whether the loss is that of the file, and not what the format lost of another network."""
+    whole = not Recipe.from_yaml(entry.judgement.recipe).transforms
+    return entry.stage != "cheap" or entry.attributes["format"] == "float32" or whole
 
 
 def _point(entry: Any, original: dict) -> dict:

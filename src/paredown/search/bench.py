@@ -1,5 +1,6 @@
 """What a strategy works with: it proposes, and gets judgements, each a trial of the study."""
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -16,7 +17,8 @@ from paredown.progress import task
 from paredown.recipe import Recipe
 from paredown.search.budget import Budget
 from paredown.search.candidate import Candidate
-from paredown.search.entries import HOPEFUL, Entry, best_first, entries_of, identity, judged, promoted
+from paredown.search.entries import HOPEFUL, Entry, best_first, entries_of, identity, judged, promise, promoted
+from paredown.search.formats import FORMATS
 from paredown.search.judge import SHORT_STEPS, STEPS, Judge
 from paredown.search.judgement import STAGES, Judgement
 from paredown.search.limits import Limit, used
@@ -27,8 +29,13 @@ from paredown.search.trials import Trials, VoidError
 
 #: Epochs of the short training, and at least of the long one.
 SHORT_EPOCHS, FEWEST_EPOCHS = 1, 2
-#: Candidates that are trained long, and the share of the whole time that one of them may take.
-FINALISTS, LONG_SHARE = 3, 0.12
+#: Candidates that are trained long, at most, and the share of the whole time that one of them may take.
+FINALISTS, LONG_SHARE = 3, 0.2
+#: A candidate is not trained long where after the short training it has lost so many times what the best has, and this
+#: much (share of 1) more.
+HOPELESS_TIMES, HOPELESS_MORE = 3, 0.01
+#: How often a candidate is made, at most, until it keeps what it was to.
+ATTEMPTS = 3
 #: Candidates in a row that are known already, after which there is nothing left to find.
 ENOUGH_REPEATED = 20
 #: Seconds between two looks at what other workers do.
@@ -102,10 +109,17 @@ class Bench:
 
     def begin(self) -> None:
         """Queues the candidates that every search begins with, those that no worker has queued."""
-        there = {entry.attributes.get("first") for entry in self.entries() if entry.state != "failed"}
+        entries = [entry for entry in self.entries() if entry.state != "failed"]
+        there = {entry.attributes.get(name) for entry in entries for name in ("first", "key")}
         for number, parameters in enumerate(self.space.first()[: self.most_trials]):
             if number not in there:
                 self._enqueue(parameters, {"first": number})
+        format = self.space.formats[0]
+        if format != "float32" and "none" not in self.space.orders:
+            # Not enough by itself, but what all else is to be held against.
+            alone = Recipe((), FORMATS[format].quantization, FORMATS[format].pack)
+            if _key(alone) not in there:
+                self._enqueue_recipe(alone, format)
 
     def work(self) -> None:
         """Does one trial: trains whoever deserves it, else one that waits, else a new candidate."""
@@ -118,7 +132,7 @@ class Bench:
     def finish(self) -> None:
         """Trains the most promising for longer, as far as time goes, and sees that nothing is left undone."""
         for stage, following in itertools.pairwise(STAGES):
-            for place, entry in enumerate(self.best(stage)):
+            for place, entry in enumerate(self._deserving(stage)):
                 gone = {e.of for e in self.entries() if e.stage == following and e.state != "failed"}
                 there = [e for e in self.best(following) if self.hopeful(e)]
                 enough = len(there) >= FINALISTS and place >= FINALISTS
@@ -128,6 +142,15 @@ class Bench:
                 if entry.of not in gone:
                     self.promote(entry)
                     self.drain()
+
+    def _deserving(self, stage: str) -> list[Entry]:
+        """Those with a judgement at a stage that may go on from there, the most promising first."""
+        entries = self.best(stage)
+        drops = [entry.judgement.drop for entry in entries if entry.judgement]
+        if stage == STAGES[0] or not self.limits or not drops:
+            return entries
+        most = HOPELESS_TIMES * max(0.0, drops[0]) + HOPELESS_MORE
+        return [entry for entry, drop in zip(entries, drops, strict=True) if drop <= most]
 
     def hopeful(self, entry: Entry) -> bool:
         """Whether a candidate is within the limits, or so near that it may be."""
@@ -163,14 +186,14 @@ class Bench:
 
     def judge_recipe(self, recipe: Recipe) -> Judgement | None:
         """A recipe's figures without training, from the study where it holds them; None where it cannot be made."""
-        key = hashlib.sha256(recipe.to_yaml().encode()).hexdigest()[:16]
+        key = _key(recipe)
         while True:
             there = [e for e in self.entries() if e.attributes.get("key") == key and e.state != "failed"]
             done = [e for e in there if e.state in ("complete", "pruned")]
             if done:
                 return done[0].judgement
             if not there:
-                self._enqueue({}, {"key": key, "recipe": recipe.to_yaml(), "format": "float32"})
+                self._enqueue_recipe(recipe)
             elif there[0].state == "running":
                 # Another worker is at it.
                 with storing(self._url):
@@ -184,8 +207,14 @@ class Bench:
         step = entry.judgement.step_seconds
         steps = self.judge.tuning(Candidate((), 1.0), 1).steps_per_epoch or STEPS
         each = max(entry.judgement.seconds if step is None else step * steps, 1e-3)
-        allowed = min(LONG_SHARE * self.budget.seconds, max(self.budget.left_to_train(), 0.0))
+        rest = [e for e in self._deserving(entry.stage)[:FINALISTS] if self.hopeful(e)]
+        gone = sum(e.of in {other.of for other in rest} for e in self.entries() if e.stage == STAGES[-1])
+        share = max(self.budget.left_to_train(), 0.0) / max(1, len(rest) - gone)
+        allowed = min(LONG_SHARE * self.budget.seconds, share)
         return int(min(self.most_epochs, max(FEWEST_EPOCHS, allowed / each)))
+
+    def _enqueue_recipe(self, recipe: Recipe, format: str = "float32") -> None:
+        self._enqueue({}, {"key": _key(recipe), "recipe": recipe.to_yaml(), "format": format})
 
     def _enqueue(self, parameters: dict[str, Any], attributes: dict[str, Any]) -> None:
         with storing(self._url):
@@ -237,14 +266,25 @@ class Bench:
         """Without training; other candidates may have come to the same recipe."""
         if "key" in attributes:
             recipe = Recipe.from_yaml(attributes["recipe"])
-            return self.judge.cheap(recipe, self.judge.made(recipe))
-        recipe, model = self.judge.settle(candidate)
+            return self.judge.cheap(recipe, self.judge.made(recipe), attributes["format"])
+        made = [self._settled(candidate)]
+        while len(made) < ATTEMPTS and self.judge.missed(candidate, made[-1][1]):
+            with contextlib.suppress(ParedownError):
+                made.append(self._settled(candidate))
+                continue
+            break
+        recipe, judgement, known = min(made, key=lambda one: promise(one[1], self.use))
         trial.set_user_attr("recipe", recipe.to_yaml())
         trial.set_user_attr("format", candidate.format)
+        self.repeated = self.repeated + 1 if known else 0
+        return judgement
+
+    def _settled(self, candidate: Candidate) -> tuple[Recipe, Judgement, bool]:
+        """A candidate's recipe without training, what is to be said of it, and whether that was known."""
+        recipe, model = self.judge.settle(candidate)
         same = (e.judgement for e in judged(self.entries(), STAGES[0]) if e.attributes["recipe"] == recipe.to_yaml())
         known = next(same, None)
-        self.repeated = self.repeated + 1 if known else 0
-        return known or self.judge.cheap(recipe, model, candidate.format)
+        return recipe, known or self.judge.cheap(recipe, model, candidate.format), known is not None
 
     def _candidate(self, trial: optuna.Trial, attributes: dict[str, Any]) -> Candidate:
         """What the trial's parameters say; those of a recipe that came without any: how it is trained."""
@@ -272,6 +312,10 @@ class Bench:
 
     def _proposed_before(self, number: int) -> int:
         return len([entry for entry in self._proposed() if entry.number < number])
+
+
+def _key(recipe: Recipe) -> str:
+    return hashlib.sha256(recipe.to_yaml().encode()).hexdigest()[:16]
 
 
 def _images(judged: Split) -> bool:

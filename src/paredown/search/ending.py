@@ -98,12 +98,14 @@ class Ending:
         return measured
 
     def _candidates(self) -> list[Entry]:
-        """The most promising of the highest stage that any within reach of the limits got to, in order."""
+        """Those within reach of the limits in the order of promise: the longest trained first."""
+        found: list[Entry] = []
         for stage in reversed(STAGES):
-            best = self.bench.best(stage)
-            hopeful = [e for e in best if e.judgement and self.bench.use(e.judgement) <= SLACK]
-            if hopeful:
-                return self._enough(hopeful)
+            gone = {entry.of for entry in found}
+            hopeful = [e for e in self.bench.best(stage) if e.judgement and self.bench.use(e.judgement) <= SLACK]
+            found += self._enough([entry for entry in hopeful if entry.of not in gone])
+        if found:
+            return found
         # None is within reach: those nearest to the limits.
         entries = [entry for stage in STAGES for entry in self.bench.best(stage)]
         if not entries:
@@ -240,10 +242,16 @@ def _verdict(limits: list[dict], drop: float, max_drop: Any, metric: str, within
     reached = "; ".join(
         f"{_NAMES[one['figure']]} {one['reached'] / one['value']:.0%} of the limit {one['asked']}" for one in limits
     )
-    lost = f"{100 * drop:+.2f} points lost" if metric == "accuracy" else f"error {drop:+.2%}"
-    allowed = "" if max_drop is None else f" of {100 * max_drop:g}{'' if metric == 'accuracy' else ' %'} allowed"
-    told = "; ".join(filter(None, [reached, lost + allowed]))
+    told = "; ".join(filter(None, [reached, _lost(drop, max_drop, metric)]))
     if within and enough:
         return f"The limits are kept: {told}."
     missed = " and ".join(filter(None, ["" if within else "the limits", "" if enough else "the loss"]))
     return f"Not met: {missed}. The nearest that was found: {told}. Allow more, or give the search more time."
+
+
+def _lost(drop: float, max_drop: float | None, metric: str) -> str:
+    if metric != "accuracy":
+        return f"error {drop:+.2%}" + ("" if max_drop is None else f" of {100 * max_drop:g} % allowed")
+    if drop < 0:
+        return f"{-100 * drop:.2f} points gained"
+    return f"{100 * drop:.2f} points lost" + ("" if max_drop is None else f" of {100 * max_drop:g} allowed")

@@ -109,17 +109,23 @@ def best_first(entries: Sequence[Entry], use: Callable[[Judgement], float], limi
 
     def key(entry: Entry) -> tuple:
         assert entry.judgement
-        cost, drop = use(entry.judgement), entry.judgement.drop
         if not limited:
+            cost, drop = use(entry.judgement), entry.judgement.drop
             beaten = sum(
                 1
                 for e in entries
                 if e.judgement and e.judgement.drop <= drop and use(e.judgement) < cost and e is not entry
             )
             return beaten, drop
-        return (0, drop) if cost <= HOPEFUL else (1, cost)
+        return promise(entry.judgement, use)
 
     return sorted(entries, key=key)
+
+
+def promise(judgement: Judgement, use: Callable[[Judgement], float]) -> tuple[int, float]:
+    """What networks are ordered by, the best first: within the limits the least loss, then the nearest to them."""
+    cost = use(judgement)
+    return (0, judgement.drop) if cost <= HOPEFUL else (1, cost)
 
 
 def promoted(

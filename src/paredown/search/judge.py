@@ -39,8 +39,14 @@ MOST_JUDGED, JUDGED_SHARE, FILE_ROWS = 5000, 0.2, 1000
 LARGE_MACS, EXAMPLES, FEW_EXAMPLES = 1e8, 512, 128
 #: Steps that count as an epoch, and of the short training, at most; examples per step.
 STEPS, SHORT_STEPS, BATCH = 300, 100, 128
+#: Steps from which on a training may begin with its whole learning rate. What a refitted network lost by large steps a
+#: shorter one has no time to mend: its rate is less by the root of its share of them.
+LONG_STEPS = 3000
+#: What a candidate keeps of the latency, as multiples of what it was to keep: near enough. By which power of that the
+#: next aim is moved, since a part of the time stays whatever is aimed at; and how far at most.
+NEAR, SLOPE, MOST_OFF = (0.85, 1.02), 1.5, 8.0
 #: Networks without training that are kept at hand, and weights of all of them, at most.
-KEPT, KEPT_WEIGHTS = 16, 2**26
+KEPT, KEPT_WEIGHTS = 32, 2**26
 #: Steps in one go.
 EXECUTION = 10
 #: Where the limit of a figure is what a transform is given as its budget.
@@ -93,8 +99,8 @@ class Judge:
         self._plans: dict[str, WidthPlan] = {}
         self._memory = Memory(model, self.data)
         self._networks: dict[str, Any] = {}
-        #: Format -> its latency as a share of float32's, of the network last seen: small ones gain less.
-        self._share_of: dict[str, float] = {}
+        #: (methods, format) -> what candidates keep of the latency, as a multiple of what they were to keep.
+        self._missed_by: dict[tuple, float] = {}
         content = float_content(model, data.input_shape)
         self._latencies = Latencies(OperationTable(), content, original_ms)
         score = score_keras(model, self.judged, self._reference)
@@ -137,7 +143,8 @@ class Judge:
             ParedownError: If the network does not allow it.
         """
         row = FORMATS[candidate.format]
-        keep = min(1.0, candidate.keep / self._format_share(candidate.format))
+        aim = candidate.keep / self._missed_by.get((candidate.methods, candidate.format), 1.0)
+        keep = min(1.0, aim / self.formats[candidate.format].get(self.primary, 1.0))
         draft, sharing = Draft(self.model), [name for name in candidate.methods if METHODS[name][1]]
         for name in candidate.methods:
             method, shares = METHODS[name]
@@ -148,15 +155,33 @@ class Judge:
         self._keep(recipe, draft.model)
         return recipe, draft.model
 
+    def missed(self, candidate: Candidate, judgement: Judgement) -> bool:
+        """Whether the latency is not what the candidate was to keep; those of its kind that follow aim better.
+
+        Tables of layers know nothing of what LiteRT joins, and small networks gain less from a format than large ones.
+        """
+        shares = any(METHODS[name][1] for name in candidate.methods)
+        if self.keep is None or self.primary != "latency_ms" or not shares:
+            return False
+        off = judgement.latency_ms / self.original["latency_ms"] / candidate.keep
+        if NEAR[0] <= off <= NEAR[1]:
+            return False
+        kind = candidate.methods, candidate.format
+        self._missed_by[kind] = float(np.clip(self._missed_by.get(kind, 1.0) * off**SLOPE, 1 / MOST_OFF, MOST_OFF))
+        return True
+
     def made(self, recipe: Recipe) -> Any:
-        """The network that a recipe's transforms make; of those made last it is at hand."""
-        key = recipe.to_yaml()
+        """The network that a recipe's transforms make; of what was made last, in whole or in part, it goes on."""
+        if not recipe.transforms:
+            return self.model
+        key = Recipe(recipe.transforms).to_yaml()
         if key not in self._networks:
-            self._keep(recipe, self.network(recipe.transforms))
+            *before, last = recipe.transforms
+            self._keep(recipe, self.transformed(last, self.made(Recipe(before))).model)
         return self._networks[key]
 
     def _keep(self, recipe: Recipe, model: Any) -> None:
-        self._networks[recipe.to_yaml()] = model
+        self._networks[Recipe(recipe.transforms).to_yaml()] = model
         while len(self._networks) > KEPT or sum(m.count_params() for m in self._networks.values()) > KEPT_WEIGHTS:
             if len(self._networks) == 1:
                 break
@@ -175,9 +200,6 @@ class Judge:
         judged = self.network((ReestimateBatchNorm(),), model) if self._has_norms else model
         score = score_keras(judged, self.judged, self._reference).value
         size_bytes, latency_ms, how = self._file_costs(model, FORMATS[format])
-        if self.primary == "latency_ms" and format != "float32":
-            plain_ms = self._file_costs(model, FORMATS["float32"])[1]
-            self._share_of[format] = latency_ms / plain_ms
         figures = {"size_bytes": size_bytes, "latency_ms": latency_ms, "latency_from": how}
         drop = drop_of(self.metric, self.original["score"], score) + self.formats[format]["drop"]
         score -= self.formats[format]["loss"]
@@ -245,7 +267,7 @@ class Judge:
             steps_per_epoch=steps,
             batch_size=batch,
             optimizer="adam",
-            learning_rate=candidate.learning_rate,
+            learning_rate=_rounded(candidate.learning_rate * math.sqrt(min(1.0, epochs * steps / LONG_STEPS))),
             schedule="cosine",
             steps_per_execution=min(steps, EXECUTION),
             teacher_weight=candidate.teacher_weight if labelled and self.metric["name"] == "accuracy" else 0.0,
@@ -283,9 +305,6 @@ class Judge:
             return keep * before["latency_ms"] / now
         now = self._costs(draft.model)
         return keep * (self.original[self.figure] or 1) / (now[self.figure] or 1)
-
-    def _format_share(self, format: str) -> float:
-        return self._share_of.get(format, self.formats[format].get(self.primary, 1.0))
 
     def _format_factors(self, row: Format) -> dict[str, float]:
         """What a format makes of the original: its size and latency as shares of float32's, and what it loses."""
@@ -339,3 +358,8 @@ class Judge:
             label=label(recipe),
             **figures,
         )
+
+
+def _rounded(rate: float) -> float:
+    """To three digits, as one would write it into a recipe."""
+    return float(f"{rate:.3g}")

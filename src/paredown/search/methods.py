@@ -12,6 +12,7 @@ from paredown.channels import Channels
 from paredown.errors import SettingError
 from paredown.network import Network
 from paredown.profiling import profile
+from paredown.recipe import Recipe
 from paredown.search.candidate import Candidate
 from paredown.transform import Transform
 from paredown.transforms import Factorize, PruneChannels, SubstituteConv
@@ -102,7 +103,8 @@ def _keeping(figure: str, share: float | None) -> dict[str, Any]:
 
 
 def _done(judge: "Judge", draft: Draft, transform: Transform) -> Draft:
-    return Draft(judge.transformed(transform, draft.model).model, (*draft.transforms, transform))
+    transforms = (*draft.transforms, transform)
+    return Draft(judge.made(Recipe(transforms)), transforms)
 
 
 #: Key, as in a candidate's `methods` -> (what it does, whether it keeps to a share that it is given).
