@@ -47,7 +47,7 @@ def page(rows: list[dict], folder: Path) -> str:
             f"A classifier of five 3×3 convolutions on {first['data'].upper()} ({first['original_macs'] / 1e6:.1f} M "
             f"MACs), {len(searches[next(iter(searches))])} seeds; limit: "
             f"{first['limit']} of its latency in LiteRT. Every search may use {first['seconds']:g} s of processor "
-            "time, fine-tuning included, on one thread; looking at the original, which all share, is not counted. Loss "
+            "time of all threads, fine-tuning included; looking at the original, which all share, is not counted. Loss "
             "is of rows held out of the training data, of which nothing learned, but by which networks were chosen, "
             "for all searches alike. *Hypervolume*: points of accuracy times doublings of speed between the front of "
             f"all networks that were made and a network that loses {100 * REFERENCE_DROP:g} points and is no faster; "

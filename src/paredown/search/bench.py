@@ -34,6 +34,8 @@ FINALISTS, LONG_SHARE = 3, 0.2
 #: A candidate is not trained long where after the short training it has lost so many times what the best has, and this
 #: much (share of 1) more.
 HOPELESS_TIMES, HOPELESS_MORE = 3, 0.01
+#: Shares of a limit that are aimed at: latency is measured in the end, and must stay below; multiply-adds are counted.
+AIMS = {"latency_ms": 0.94, "size_bytes": 0.97, "macs": 0.995}
 #: How often a candidate is made, at most, until it keeps what it was to.
 ATTEMPTS = 3
 #: Candidates in a row that are known already, after which there is nothing left to find.
@@ -79,7 +81,8 @@ class Bench:
         formats = judge.formats
         reach = judge.keep is None or min(f.get(judge.primary, 1.0) for f in formats.values()) <= judge.keep
         labelled = judge.judged.y is not None
-        self.space = Space(self.methods, tuple(formats), judge.keep, _images(judge.judged), labelled, reach)
+        images, aim = _images(judge.judged), AIMS[judge.primary]
+        self.space = Space(self.methods, tuple(formats), judge.keep, images, labelled, reach, aim)
 
     @property
     def limits(self) -> tuple[Limit, ...]:

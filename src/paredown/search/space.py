@@ -29,6 +29,7 @@ class Space:
         formats_reach: Whether a format alone keeps to it.
         images: Whether inputs are images with a label each, which may be shifted in training.
         labelled: Whether there are labels, beside which the original's outputs can teach.
+        aim: Share of the limit that the first candidates aim at.
     """
 
     methods: tuple[str, ...]
@@ -37,6 +38,7 @@ class Space:
     images: bool
     labelled: bool
     formats_reach: bool = True
+    aim: float = 0.97
 
     @property
     def orders(self) -> dict[str, tuple[str, ...]]:
@@ -80,7 +82,7 @@ class Space:
 
     def first(self) -> list[dict[str, Any]]:
         """The parameters to begin with: every sequence of methods at the limit, in the first format."""
-        keep = (self.limit or 0.3) * 0.97
+        keep = (self.limit or 0.3) * self.aim
         best = self.formats[0]
         found = []
         for name, methods in self.orders.items():
