@@ -77,7 +77,7 @@ class FakeJudge:
     """A judge whose figures follow from the candidate; it writes down whom it judged."""
 
     def __init__(self, job: Job):
-        self.job, self.count = job, 0
+        self.job, self.count, self.made = job, 0, self
         self.limits = parse_limits(max_macs="0.5x")
         self.original = {"score": 0.99, "macs": 1000, "params": 100, "size_bytes": 400, "latency_ms": 1.0}
         self.formats = {"float32": {}}
@@ -94,7 +94,7 @@ class FakeJudge:
     def missed(self, candidate, judgement):
         return False
 
-    def made(self, recipe):
+    def by(self, recipe):
         return recipe.transforms[0].sparsity
 
     def cheap(self, recipe, model, format="float32"):

@@ -37,7 +37,7 @@ SEARCHES: dict[str, tuple[str, tuple[str, ...]]] = {
     "substituting alone": ("optuna", ("substitute_conv",)),
     "quantizing alone": ("optuna", ("quantize",)),
 }
-LIMIT, SECONDS, SEEDS = "0.25x", 300, 3
+LIMIT, SECONDS, SEEDS = "0.25x", 200, 3
 MOST_EPOCHS = 20
 #: Channels of the convolutions.
 WIDTHS, QUICK_WIDTHS = (16, 16, 32, 32, 64), (4, 8)

@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -78,6 +78,8 @@ class Bench:
         self._url = url
         #: How many candidates in a row came to recipes that were known.
         self.repeated = 0
+        #: Is told the seconds that every trial took, of the budget's.
+        self.advance: Callable[[float], None] = lambda seconds: None
         formats = judge.formats
         reach = judge.keep is None or min(f.get(judge.primary, 1.0) for f in formats.values()) <= judge.keep
         labelled = judge.judged.y is not None
@@ -114,11 +116,12 @@ class Bench:
         """Queues the candidates that every search begins with, those that no worker has queued."""
         entries = [entry for entry in self.entries() if entry.state != "failed"]
         there = {entry.attributes.get(name) for entry in entries for name in ("first", "key")}
-        for number, parameters in enumerate(self.space.first()[: self.most_trials]):
+        first = self.space.first()
+        for number, parameters in enumerate(first[: self.most_trials]):
             if number not in there:
                 self._enqueue(parameters, {"first": number})
-        format = self.space.formats[0]
-        if format != "float32" and "none" not in self.space.orders:
+        format, more = self.space.formats[0], self.most_trials is None or len(first) < self.most_trials
+        if more and format != "float32" and "none" not in self.space.orders:
             # Not enough by itself, but what all else is to be held against.
             alone = Recipe((), FORMATS[format].quantization, FORMATS[format].pack)
             if _key(alone) not in there:
@@ -238,11 +241,13 @@ class Bench:
                 trial.set_user_attr("reason", kind + " ".join(str(error).split())[:1000])
                 raise optuna.TrialPruned from error
 
+        before = self.budget.used
         with storing(self._url), task(f"Trial {len(self._trials.all())}"):
             try:
                 self._trials.do(objective)
             finally:
                 self.budget.keep()
+        self.advance(self.budget.used - before)
 
     def _objective(self, trial: optuna.Trial) -> tuple[float, float]:
         attributes = trial.user_attrs
@@ -269,14 +274,14 @@ class Bench:
         """Without training; other candidates may have come to the same recipe."""
         if "key" in attributes:
             recipe = Recipe.from_yaml(attributes["recipe"])
-            return self.judge.cheap(recipe, self.judge.made(recipe), attributes["format"])
+            return self.judge.cheap(recipe, self.judge.made.by(recipe), attributes["format"])
         made = [self._settled(candidate)]
         while len(made) < ATTEMPTS and self.judge.missed(candidate, made[-1][1]):
             with contextlib.suppress(ParedownError):
                 made.append(self._settled(candidate))
                 continue
             break
-        recipe, judgement, known = min(made, key=lambda one: promise(one[1], self.use))
+        recipe, judgement, known = min(made, key=lambda one: (self.use(one[1]) > 1, promise(one[1], self.use)))
         trial.set_user_attr("recipe", recipe.to_yaml())
         trial.set_user_attr("format", candidate.format)
         self.repeated = self.repeated + 1 if known else 0

@@ -140,7 +140,7 @@ class Ending:
             export_litert(judge.model, files[0], None, judge.data)
             for entry, path in zip(entries, files[1:], strict=True):
                 recipe = Recipe.from_yaml(entry.attributes["recipe"])
-                model = judge.made(recipe)
+                model = judge.made.by(recipe)
                 export_litert(model, path, recipe.quantization, judge.data, pack=recipe.pack)
             rows = self._rows(files)
         return [

@@ -22,12 +22,14 @@ from paredown.network import Network
 from paredown.profiling import profile
 from paredown.recipe import Recipe
 from paredown.remembered import Memory
+from paredown.search.aims import Aims
 from paredown.search.candidate import Candidate
 from paredown.search.formats import FORMATS, Format
 from paredown.search.judgement import Judgement, drop_error_of, drop_of
 from paredown.search.labels import label
 from paredown.search.latencies import Latencies, alone_on
 from paredown.search.limits import DEFAULT, Limit
+from paredown.search.made import Made
 from paredown.search.methods import METHODS, Draft
 from paredown.search.widths import WidthPlan
 from paredown.transform import Transform, TransformResult, proven
@@ -42,11 +44,6 @@ STEPS, SHORT_STEPS, BATCH = 300, 100, 128
 #: Steps from which on a training may begin with its whole learning rate. What a refitted network lost by large steps a
 #: shorter one has no time to mend: its rate is less by the root of its share of them.
 LONG_STEPS = 3000
-#: What a candidate keeps of the latency, as multiples of what it was to keep: near enough. By which power of that the
-#: next aim is moved, since a part of the time stays whatever is aimed at; and how far at most.
-NEAR, SLOPE, MOST_OFF = (0.85, 1.02), 1.5, 8.0
-#: Networks without training that are kept at hand, and weights of all of them, at most.
-KEPT, KEPT_WEIGHTS = 32, 2**26
 #: Steps in one go.
 EXECUTION = 10
 #: Where the limit of a figure is what a transform is given as its budget.
@@ -67,6 +64,7 @@ class Judge:
         judged, data: The rows that are judged by, and what is learned from.
         original: The original's figures.
         primary, figure, keep: The cost that is tightest limited, what transforms call it, and the share to keep.
+        made: The networks that recipes make of the original.
         formats: Format -> what it makes of the original, those first that save most of that cost.
     Raises:
         DataError: If there is nothing to train on.
@@ -98,9 +96,8 @@ class Judge:
         self.examples = EXAMPLES if macs < LARGE_MACS else FEW_EXAMPLES
         self._plans: dict[str, WidthPlan] = {}
         self._memory = Memory(model, self.data)
-        self._networks: dict[str, Any] = {}
-        #: (methods, format) -> what candidates keep of the latency, as a multiple of what they were to keep.
-        self._missed_by: dict[tuple, float] = {}
+        self.made = Made(model, lambda transform, before: self.transformed(transform, before).model)
+        self._aims = Aims()
         content = float_content(model, data.input_shape)
         self._latencies = Latencies(OperationTable(), content, original_ms)
         score = score_keras(model, self.judged, self._reference)
@@ -143,8 +140,7 @@ class Judge:
             ParedownError: If the network does not allow it.
         """
         row = FORMATS[candidate.format]
-        aim = candidate.keep / self._missed_by.get((candidate.methods, candidate.format), 1.0)
-        keep = min(1.0, aim / self.formats[candidate.format].get(self.primary, 1.0))
+        keep = min(1.0, self._aims.of(candidate) / self.formats[candidate.format].get(self.primary, 1.0))
         draft, sharing = Draft(self.model), [name for name in candidate.methods if METHODS[name][1]]
         for name in candidate.methods:
             method, shares = METHODS[name]
@@ -152,40 +148,15 @@ class Judge:
             if share < 1 or not shares:
                 draft = method(self, draft, share, candidate)
         recipe = Recipe(draft.transforms, row.quantization, row.pack)
-        self._keep(recipe, draft.model)
+        self.made.keep(recipe, draft.model)
         return recipe, draft.model
 
     def missed(self, candidate: Candidate, judgement: Judgement) -> bool:
-        """Whether the latency is not what the candidate was to keep; those of its kind that follow aim better.
-
-        Tables of layers know nothing of what LiteRT joins, and small networks gain less from a format than large ones.
-        """
+        """Whether the latency is not what the candidate was to keep; settled anew, it comes nearer."""
         shares = any(METHODS[name][1] for name in candidate.methods)
         if self.keep is None or self.primary != "latency_ms" or not shares:
             return False
-        off = judgement.latency_ms / self.original["latency_ms"] / candidate.keep
-        if NEAR[0] <= off <= NEAR[1]:
-            return False
-        kind = candidate.methods, candidate.format
-        self._missed_by[kind] = float(np.clip(self._missed_by.get(kind, 1.0) * off**SLOPE, 1 / MOST_OFF, MOST_OFF))
-        return True
-
-    def made(self, recipe: Recipe) -> Any:
-        """The network that a recipe's transforms make; of what was made last, in whole or in part, it goes on."""
-        if not recipe.transforms:
-            return self.model
-        key = Recipe(recipe.transforms).to_yaml()
-        if key not in self._networks:
-            *before, last = recipe.transforms
-            self._keep(recipe, self.transformed(last, self.made(Recipe(before))).model)
-        return self._networks[key]
-
-    def _keep(self, recipe: Recipe, model: Any) -> None:
-        self._networks[Recipe(recipe.transforms).to_yaml()] = model
-        while len(self._networks) > KEPT or sum(m.count_params() for m in self._networks.values()) > KEPT_WEIGHTS:
-            if len(self._networks) == 1:
-                break
-            del self._networks[next(iter(self._networks))]
+        return self._aims.missed(candidate, judgement.latency_ms / self.original["latency_ms"])
 
     def cheap(self, recipe: Recipe, model: Any, format: str = "float32") -> Judgement:
         """A network without training: BatchNormalization's statistics taken anew, costs of its file, and what the
@@ -230,7 +201,7 @@ class Judge:
         start = time.monotonic()
         whole = self.with_tuning(recipe, format, tuning)
         rest = whole.transforms[len(recipe.transforms) :]
-        model = self.network(rest[: self._has_norms], self.made(recipe))
+        model = self.network(rest[: self._has_norms], self.made.by(recipe))
         tuned = self.transformed(tuning, model)
         model = self.network(rest[self._has_norms + 1 :], tuned.model)
         with self._file(model, whole.quantization, whole.pack) as (path, size_bytes, latency_ms, how):

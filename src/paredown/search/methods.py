@@ -104,7 +104,7 @@ def _keeping(figure: str, share: float | None) -> dict[str, Any]:
 
 def _done(judge: "Judge", draft: Draft, transform: Transform) -> Draft:
     transforms = (*draft.transforms, transform)
-    return Draft(judge.made(Recipe(transforms)), transforms)
+    return Draft(judge.made.by(Recipe(transforms)), transforms)
 
 
 #: Key, as in a candidate's `methods` -> (what it does, whether it keeps to a share that it is given).

@@ -116,7 +116,9 @@ def search(
     settings = [[dataclasses.astuple(limit) for limit in limits], strategy, sorted(methods), device, epochs]
     study = open_study(url, _name(key, settings), seed, grace_s)
     bench = Bench(study, url, judge, methods, budget, trials, epochs, grace_s)
-    with task("Search", total=None):
+    with task("Search", total=budget.seconds) as advance:
+        advance(budget.used)
+        bench.advance = advance
         propose(bench, strategy)
         bench.wait()
     budget.keep()
