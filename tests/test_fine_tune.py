@@ -13,6 +13,7 @@ from paredown.data import Data, Split
 from paredown.errors import DataError, ModelError, ParedownError, SettingError
 from paredown.transforms.batches import AUGMENT, LITTLE, MUCH, ShuffledBatches
 from paredown.transforms.fine_tune import FineTune
+from paredown.transforms.watch import Pace
 
 
 def network(activation="softmax", seed=0, classes=10):
@@ -374,6 +375,24 @@ def test_flip_mirrors():
     mirrored = AUGMENT["crop_flip"](images, np.random.default_rng(0))
     # Mirrored, the pixel starts from column 8 - 2 and gets as far as the edge.
     assert set(np.argwhere(mirrored[..., 0])[:, 2]) == set(range(9))
+
+
+def test_the_pace_is_that_of_steps_behind_the_first(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("paredown.transforms.watch.time.monotonic", lambda: now[0])
+    pace = Pace()
+    for epoch in range(2):
+        pace.on_epoch_begin(epoch)
+        # Before the first execution of ten steps everything is compiled.
+        for batch, seconds in ((9, 100.0), (19, 1.0), (29, 3.0)):
+            now[0] += seconds
+            pace.on_train_batch_end(batch)
+    assert pace.seconds_per_step == pytest.approx(4.0 / 20)
+
+
+def test_one_execution_has_no_pace(digits):
+    assert FineTune(steps_per_epoch=2, steps_per_execution=2)(network(), digits).log["seconds_per_step"] is None
+    assert FineTune(steps_per_epoch=3)(network(), digits).log["seconds_per_step"] > 0
 
 
 def test_progress_says_epoch_and_figures(digits):

@@ -20,7 +20,7 @@ class Aims:
     """
 
     def __init__(self):
-        #: (methods, format) -> what candidates are to keep, as a multiple of what they are told.
+        #: Kind -> what candidates are to keep, as a multiple of what they are told.
         self._off: dict[tuple, float] = {}
         #: Likewise -> the last one's share told, and kept.
         self._last: dict[tuple, tuple[float, float]] = {}
@@ -29,8 +29,8 @@ class Aims:
         """The share that a candidate is told to keep."""
         return candidate.keep / self._off.get(_kind(candidate), 1.0)
 
-    def missed(self, candidate: Candidate, share: float) -> bool:
-        """Whether the share that a candidate kept is not what it was to; those of its kind that follow aim better."""
+    def learn(self, candidate: Candidate, share: float) -> bool:
+        """Learns from the share that a candidate kept; gives whether that is not what it was to."""
         kind, told, off = _kind(candidate), self.of(candidate), share / candidate.keep
         slope = self._slope(kind, told, share)
         self._last[kind] = told, share
@@ -42,10 +42,12 @@ class Aims:
 
     def _slope(self, kind: tuple, told: float, share: float) -> float:
         told_before, share_before = self._last.get(kind, (told, share))
-        if math.isclose(told, told_before, rel_tol=1e-3):
+        # Where a method had nothing to do, the share does not follow.
+        if any(math.isclose(*pair, rel_tol=1e-3) for pair in ((told, told_before), (share, share_before))):
             return SLOPE
         return float(np.clip(math.log(share / share_before) / math.log(told / told_before), *SLOPES))
 
 
 def _kind(candidate: Candidate) -> tuple:
-    return candidate.methods, candidate.format
+    structure = (candidate.structure, candidate.layers) if "substitute_conv" in candidate.methods else None
+    return candidate.methods, candidate.format, structure

@@ -29,13 +29,15 @@ from paredown.search.trials import Trials, VoidError
 
 #: Epochs of the short training, and at least of the long one.
 SHORT_EPOCHS, FEWEST_EPOCHS = 1, 2
-#: Candidates that are trained long, at most, and the share of the whole time that one of them may take.
+#: Candidates that are trained long, and the share of the whole time that one of them may take.
 FINALISTS, LONG_SHARE = 3, 0.2
 #: A candidate is not trained long where after the short training it has lost so many times what the best has, and this
 #: much (share of 1) more.
 HOPELESS_TIMES, HOPELESS_MORE = 3, 0.01
+#: What a second training, with shared values, takes on top of a long one: a quarter of the steps, which cost more.
+SHARING_MORE = 0.5
 #: Shares of a limit that are aimed at: latency is measured in the end, and must stay below; multiply-adds are counted.
-AIMS = {"latency_ms": 0.94, "size_bytes": 0.97, "macs": 0.995}
+BELOW = {"latency_ms": 0.94, "size_bytes": 0.97, "macs": 0.995}
 #: How often a candidate is made, at most, until it keeps what it was to.
 ATTEMPTS = 3
 #: Candidates in a row that are known already, after which there is nothing left to find.
@@ -44,6 +46,9 @@ ENOUGH_REPEATED = 20
 _LOOK_S = 0.5
 #: Values that stand in the study for what is beyond them: a sampler takes no infinity.
 _WORST = 1e3
+
+
+_Settled = tuple[Recipe, Judgement, bool]
 
 
 class Bench:
@@ -78,12 +83,14 @@ class Bench:
         self._url = url
         #: How many candidates in a row came to recipes that were known.
         self.repeated = 0
+        #: The budget's seconds for each second, in the last trial: its clock may be another.
+        self._rate = 1.0
         #: Is told the seconds that every trial took, of the budget's.
         self.advance: Callable[[float], None] = lambda seconds: None
         formats = judge.formats
         reach = judge.keep is None or min(f.get(judge.primary, 1.0) for f in formats.values()) <= judge.keep
         labelled = judge.judged.y is not None
-        images, aim = _images(judge.judged), AIMS[judge.primary]
+        images, aim = _images(judge.judged), BELOW[judge.primary]
         self.space = Space(self.methods, tuple(formats), judge.keep, images, labelled, reach, aim)
 
     @property
@@ -138,7 +145,7 @@ class Bench:
     def finish(self) -> None:
         """Trains the most promising for longer, as far as time goes, and sees that nothing is left undone."""
         for stage, following in itertools.pairwise(STAGES):
-            for place, entry in enumerate(self._deserving(stage)):
+            for place, entry in enumerate(self.deserving(stage)):
                 gone = {e.of for e in self.entries() if e.stage == following and e.state != "failed"}
                 there = [e for e in self.best(following) if self.hopeful(e)]
                 enough = len(there) >= FINALISTS and place >= FINALISTS
@@ -149,7 +156,7 @@ class Bench:
                     self.promote(entry)
                     self.drain()
 
-    def _deserving(self, stage: str) -> list[Entry]:
+    def deserving(self, stage: str) -> list[Entry]:
         """Those with a judgement at a stage that may go on from there, the most promising first."""
         entries = self.best(stage)
         drops = [entry.judgement.drop for entry in entries if entry.judgement]
@@ -212,12 +219,14 @@ class Bench:
         assert entry.judgement
         step = entry.judgement.step_seconds
         steps = self.judge.tuning(Candidate((), 1.0), 1).steps_per_epoch or STEPS
-        each = max(entry.judgement.seconds if step is None else step * steps, 1e-3)
-        rest = [e for e in self._deserving(entry.stage)[:FINALISTS] if self.hopeful(e)]
-        gone = sum(e.of in {other.of for other in rest} for e in self.entries() if e.stage == STAGES[-1])
-        share = max(self.budget.left_to_train(), 0.0) / max(1, len(rest) - gone)
+        each = self._rate * (entry.judgement.seconds if step is None else step * steps)
+        if FORMATS[entry.attributes["format"]].sharing:
+            each *= 1 + SHARING_MORE
+        rest = {e.of for e in self.deserving(entry.stage)[:FINALISTS] if self.hopeful(e)}
+        gone = {e.of for e in self.entries() if e.stage == STAGES[-1] and e.state != "failed"}
+        share = max(self.budget.left_to_train(), 0.0) / max(1, len(rest - gone))
         allowed = min(LONG_SHARE * self.budget.seconds, share)
-        return int(min(self.most_epochs, max(FEWEST_EPOCHS, allowed / each)))
+        return int(min(self.most_epochs, max(FEWEST_EPOCHS, allowed / max(each, 1e-3))))
 
     def _enqueue_recipe(self, recipe: Recipe, format: str = "float32") -> None:
         self._enqueue({}, {"key": _key(recipe), "recipe": recipe.to_yaml(), "format": format})
@@ -241,13 +250,15 @@ class Bench:
                 trial.set_user_attr("reason", kind + " ".join(str(error).split())[:1000])
                 raise optuna.TrialPruned from error
 
-        before = self.budget.used
+        before, start = self.budget.used, time.monotonic()
         with storing(self._url), task(f"Trial {len(self._trials.all())}"):
             try:
                 self._trials.do(objective)
             finally:
                 self.budget.keep()
-        self.advance(self.budget.used - before)
+        spent = self.budget.used - before
+        self._rate = spent / max(time.monotonic() - start, 1e-9)
+        self.advance(spent)
 
     def _objective(self, trial: optuna.Trial) -> tuple[float, float]:
         attributes = trial.user_attrs
@@ -275,10 +286,10 @@ class Bench:
         if "key" in attributes:
             recipe = Recipe.from_yaml(attributes["recipe"])
             return self.judge.cheap(recipe, self.judge.made.by(recipe), attributes["format"])
-        made = [self._settled(candidate)]
+        made = [self._settled(candidate, ())]
         while len(made) < ATTEMPTS and self.judge.missed(candidate, made[-1][1]):
             with contextlib.suppress(ParedownError):
-                made.append(self._settled(candidate))
+                made.append(self._settled(candidate, made))
                 continue
             break
         recipe, judgement, known = min(made, key=lambda one: (self.use(one[1]) > 1, promise(one[1], self.use)))
@@ -287,21 +298,24 @@ class Bench:
         self.repeated = self.repeated + 1 if known else 0
         return judgement
 
-    def _settled(self, candidate: Candidate) -> tuple[Recipe, Judgement, bool]:
-        """A candidate's recipe without training, what is to be said of it, and whether that was known."""
+    def _settled(self, candidate: Candidate, made: Sequence[_Settled]) -> _Settled:
+        """A candidate's recipe without training, what is to be said of it, and whether the study knew that.
+
+        Args:
+            made: What the candidate came to with other aims.
+        """
         recipe, model = self.judge.settle(candidate)
-        same = (e.judgement for e in judged(self.entries(), STAGES[0]) if e.attributes["recipe"] == recipe.to_yaml())
+        text = recipe.to_yaml()
+        same = (e.judgement for e in judged(self.entries(), STAGES[0]) if e.attributes["recipe"] == text)
         known = next(same, None)
-        return recipe, known or self.judge.cheap(recipe, model, candidate.format), known is not None
+        again = next((judgement for other, judgement, _ in made if other.to_yaml() == text), None)
+        return recipe, known or again or self.judge.cheap(recipe, model, candidate.format), known is not None
 
     def _candidate(self, trial: optuna.Trial, attributes: dict[str, Any]) -> Candidate:
         """What the trial's parameters say; those of a recipe that came without any: how it is trained."""
         if "stage" in attributes:
             return Candidate(**json.loads(attributes["candidate"]))
-        if "key" in attributes:
-            candidate = Candidate((), 1.0, learning_rate=2e-3, teacher_weight=0.5)
-        else:
-            candidate = self.space.draw(trial)
+        candidate = Candidate((), 1.0, **self.space.training) if "key" in attributes else self.space.draw(trial)
         trial.set_user_attr("candidate", json.dumps(candidate.to_dict()))
         return candidate
 

@@ -101,8 +101,11 @@ class Ending:
         """Those within reach of the limits in the order of promise: the longest trained first."""
         found: list[Entry] = []
         for stage in reversed(STAGES):
+            if stage == STAGES[0] and found:
+                # What was never trained is no choice beside what was.
+                break
             gone = {entry.of for entry in found}
-            hopeful = [e for e in self.bench.best(stage) if e.judgement and self.bench.use(e.judgement) <= SLACK]
+            hopeful = [e for e in self.bench.deserving(stage) if e.judgement and self.bench.use(e.judgement) <= SLACK]
             found += self._enough([entry for entry in hopeful if entry.of not in gone])
         if found:
             return found
@@ -161,20 +164,30 @@ class Ending:
         """Of the latency limit that a measured file takes."""
         return (1 / finalist.speedup_median if limit.relative else finalist.latency_ms) / limit.amount
 
-    def _share(self, finalist: Finalist) -> float:
-        """The largest figure as a share of its limit, latency as measured and with its margin: at most 1 is enough."""
+    def _share(self, finalist: Finalist, more: float = 1.0) -> float:
+        """The largest figure as a share of its limit, latency as measured and with its margin: at most 1 is enough.
+
+        Args:
+            more: Factor of the limit of latency.
+        """
         shares = [0.0]
         for limit in self.bench.limits:
             if limit.figure == "latency_ms":
-                shares.append(self._latency_share(finalist, limit) / MARGIN)
+                shares.append(self._latency_share(finalist, limit) / MARGIN / more)
             else:
                 shares.append(getattr(finalist.entry.judgement, limit.figure) / limit.value(self.original))
         return max(shares)
 
     def _chosen(self, measured: Sequence[Finalist]) -> Finalist:
-        """The best that keeps to the limits as measured; else the one that comes nearest."""
-        fitting = [finalist for finalist in measured if self._share(finalist) <= 1]
-        return fitting[0] if fitting else min(measured, key=self._share)
+        """The best of those trained longest that keeps to the limits as measured, with the margin rather than without;
+        else the one that comes nearest."""
+        for stage in reversed(STAGES):
+            here = [finalist for finalist in measured if finalist.entry.stage == stage]
+            for most in (1.0, 1 / MARGIN):
+                fitting = [finalist for finalist in here if self._share(finalist, most) <= 1]
+                if fitting:
+                    return fitting[0]
+        return min(measured, key=self._share)
 
     def _told(self, record: dict, measured: Sequence[Finalist], chosen: Finalist, told: dict) -> dict[str, Any]:
         """`record["search"]`: all that the page shows."""

@@ -27,7 +27,7 @@ from paredown.search.candidate import Candidate
 from paredown.search.formats import FORMATS, Format
 from paredown.search.judgement import Judgement, drop_error_of, drop_of
 from paredown.search.labels import label
-from paredown.search.latencies import Latencies, alone_on
+from paredown.search.latencies import MEASURED, Latencies, alone_on
 from paredown.search.limits import DEFAULT, Limit
 from paredown.search.made import Made
 from paredown.search.methods import METHODS, Draft
@@ -140,7 +140,7 @@ class Judge:
             ParedownError: If the network does not allow it.
         """
         row = FORMATS[candidate.format]
-        keep = min(1.0, self._aims.of(candidate) / self.formats[candidate.format].get(self.primary, 1.0))
+        keep = min(1.0, self._aims.of(candidate) / self._format_share(candidate))
         draft, sharing = Draft(self.model), [name for name in candidate.methods if METHODS[name][1]]
         for name in candidate.methods:
             method, shares = METHODS[name]
@@ -154,9 +154,17 @@ class Judge:
     def missed(self, candidate: Candidate, judgement: Judgement) -> bool:
         """Whether the latency is not what the candidate was to keep; settled anew, it comes nearer."""
         shares = any(METHODS[name][1] for name in candidate.methods)
-        if self.keep is None or self.primary != "latency_ms" or not shares:
+        known = judgement.latency_from == MEASURED
+        if self.keep is None or self.primary != "latency_ms" or not shares or not known:
             return False
-        return self._aims.missed(candidate, judgement.latency_ms / self.original["latency_ms"])
+        share = judgement.latency_ms / self.original["latency_ms"]
+        # There is nothing left to give back where all that the format leaves may be kept.
+        if share < candidate.keep and self._aims.of(candidate) >= self._format_share(candidate):
+            return False
+        return self._aims.learn(candidate, share)
+
+    def _format_share(self, candidate: Candidate) -> float:
+        return self.formats[candidate.format].get(self.primary, 1.0)
 
     def cheap(self, recipe: Recipe, model: Any, format: str = "float32") -> Judgement:
         """A network without training: BatchNormalization's statistics taken anew, costs of its file, and what the

@@ -30,6 +30,8 @@ from paredown.search.methods import ALL, METHODS
 from paredown.search.strategies import STRATEGIES
 from paredown.search.study import GRACE_S, open_study, sqlite_url
 
+#: Of what a study's trials hold: changes whenever older ones cannot be read.
+FORM = 2
 #: Hours from which on the report shows what each method does to each layer, unless told otherwise.
 SCAN_HOURS = 0.25
 #: Devices whose figures are milliseconds.
@@ -113,7 +115,7 @@ def search(
     judge = judge_of(model, data, limits, methods, max_drop, seed, original_ms)
     write_text(original, json.dumps({"latency_ms": judge.original["latency_ms"]}))
     url = storage or sqlite_url(work / "study.db")
-    settings = [[dataclasses.astuple(limit) for limit in limits], strategy, sorted(methods), device, epochs]
+    settings = [[dataclasses.astuple(limit) for limit in limits], strategy, sorted(methods), device, epochs, FORM]
     study = open_study(url, _name(key, settings), seed, grace_s)
     bench = Bench(study, url, judge, methods, budget, trials, epochs, grace_s)
     with task("Search", total=budget.seconds) as advance:

@@ -10,7 +10,7 @@ from paredown.search.methods import METHODS
 CRITERIA = ("structured_obs", "l2_norm")
 STRUCTURES = ("separable", "one_dimensional", "bottleneck")
 #: How far from the limit candidates may aim, as factors of it; without a limit, the least share that is kept.
-AIMS, LEAST = (0.5, 2.0), 0.02
+SPREAD, LEAST = (0.5, 2.0), 0.02
 #: Shares of the convolutions that get a structure, and of the cost that the first of two methods takes.
 LAYERS, SPLITS = (0.34, 0.67, 1.0), (0.2, 0.8)
 LEARNING_RATES = (2e-4, 5e-3)
@@ -59,7 +59,7 @@ class Space:
             return LEAST, 0.9
         # A limit in milliseconds or bytes can be above what the original takes, and any far below what can be kept.
         limit = min(1.0, max(self.limit, 1e-3))
-        return max(limit * AIMS[0], 1e-3), min(1.0, limit * AIMS[1])
+        return max(limit * SPREAD[0], 1e-3), min(1.0, limit * SPREAD[1])
 
     def draw(self, trial: Any) -> Candidate:
         """A candidate from Optuna's trial."""
@@ -80,6 +80,18 @@ class Space:
             drawn["augment"] = trial.suggest_categorical("augment", AUGMENTS)
         return Candidate(methods, **drawn)
 
+    @property
+    def training(self) -> dict[str, Any]:
+        """How candidates are trained before anything is known of that."""
+        chosen: dict[str, Any] = {"learning_rate": 2e-3}
+        if self.labelled:
+            # The original costs many times what a small network does: without it there is time for more steps.
+            chosen["teacher_weight"] = 0.0
+        if self.images:
+            # A long training learns the images by heart where they never move.
+            chosen["augment"] = AUGMENTS[0]
+        return chosen
+
     def first(self) -> list[dict[str, Any]]:
         """The parameters to begin with: every sequence of methods at the limit, in the first format."""
         keep = (self.limit or 0.3) * self.aim
@@ -88,7 +100,7 @@ class Space:
         for name, methods in self.orders.items():
             if not methods and best == "float32":
                 continue
-            chosen: dict[str, Any] = {"methods": name, "format": best, "learning_rate": 2e-3}
+            chosen: dict[str, Any] = {"methods": name, "format": best, **self.training}
             if methods:
                 chosen["keep"] = min(max(keep, self.keeps[0]), self.keeps[1])
             if len([m for m in methods if METHODS[m][1]]) > 1:
@@ -97,11 +109,5 @@ class Space:
                 chosen["criterion"] = CRITERIA[0]
             if "substitute_conv" in methods:
                 chosen |= {"structure": STRUCTURES[0], "layers": 1.0}
-            if self.labelled:
-                # The original costs many times what a small network does: without it there is time for more steps.
-                chosen["teacher_weight"] = 0.0
-            if self.images:
-                # A long training learns the images by heart where they never move.
-                chosen["augment"] = AUGMENTS[0]
             found.append(chosen)
         return found

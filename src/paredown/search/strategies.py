@@ -56,7 +56,7 @@ def _descended(bench: Bench, plan: WidthPlan, widths: dict[str, int], figure: st
     table = judge.table if figure == "latency" else None
     end = min(1.0, bench.space.limit or GREEDY_END)
     full = rate = end ** (1 / GREEDY_STEPS)
-    while bench.exploring and rate <= LEAST_STEP:
+    while bench.exploring and rate < 1 and rate <= max(full, LEAST_STEP):
         target, found = rate * plan.cost(figure, widths, table), []
         for group in plan.groups:
             proposed = _narrowed(plan, widths, group.name, target, figure, table)

@@ -34,6 +34,8 @@ BUDGETS = ("macs", "params", "latency")
 SCOPES = ("optimal", "measured")
 #: The kinds that are tried where none are named. "cp" is left out: its factors are the hardest to train further.
 KINDS = ("svd", "spatial", "tucker", "depthwise")
+#: Numbers in the second moments of all layers, beyond which they are not kept for the next time: two matrices each.
+_MOST_KEPT = 2**26
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,7 @@ class Factorize(Transform):
         layers, skips = self._layers(network)
         fitting = Fitting(model, network, self.exclude)
         candidates = self._remembered(
-            model, data, seed, lambda: self._candidates(layers, network, fitting, split, data, seed)
+            layers, model, data, seed, lambda: self._candidates(layers, network, fitting, split, data, seed)
         )
         in_turn = split if self.asymmetric else None
         settle = fitting.factorize if in_turn is None else None
@@ -236,9 +238,13 @@ class Factorize(Transform):
                 skips[call.path] = Skip(call.path, f"it {said}")
         return found, list(skips.values())
 
-    def _remembered(self, model: Any, data: Any, seed: int, compute: Callable[[], list[Candidate]]) -> list[Candidate]:
-        """The candidates, with what they lose at which rank; latencies may get better known."""
-        if self.latency is not None:
+    def _remembered(
+        self, layers: dict[str, Any], model: Any, data: Any, seed: int, compute: Callable[[], list[Candidate]]
+    ) -> list[Candidate]:
+        """The candidates, with what they lose at which rank: kept where their second moments are not too large, and
+        costs will not get better known."""
+        rows = [LinearLayer(call.operation).shape[0] for call, _ in layers.values()]
+        if self.latency is not None or sum(n * n for n in rows if n <= MOST_ROWS) > _MOST_KEPT:
             return compute()
         settings = (self.kinds, self.exclude, self.params is None, self.data_aware, self.examples, seed)
         return remembered(model, data, ("factors", *settings), compute)
