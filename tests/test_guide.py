@@ -32,6 +32,7 @@ VARIES = (
     (r"# (ms|µs|s|min)\b", "# time"),
     (r"# (bytes|kB|MB)", "# size"),
     (r"# [kM]\b(?! MACs/s)", "#"),
+    (r"# points (gained|lost of # allowed)", "# points lost or gained"),
     (r"[─━]+", ""),
     (r"\s+", " "),
 )
