@@ -11,6 +11,8 @@ from paredown.search.judgement import front, hypervolume
 
 #: The worst that counts: two points of accuracy lost, the original's latency.
 REFERENCE_DROP = 0.02
+#: Shares of the latency that the picture's axis may name.
+_TICKS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
 
 
 def page(rows: list[dict], folder: Path) -> str:
@@ -90,6 +92,9 @@ def _picture(rows: list[dict], folder: Path) -> str:
         xs, ys = [p["latency_share"] for p in kept], [100 * p["drop"] for p in kept]
         axes.plot(xs, ys, marker="o", drawstyle="steps-post", label=row["search"])
     axes.set(xscale="log")
+    shares = [share for share in _TICKS if axes.get_xlim()[0] <= share <= axes.get_xlim()[1]]
+    axes.set_xticks(shares, [f"{share:g}" for share in shares])
+    axes.set_xticks([], minor=True)
     axes.axvline(float(first[0]["limit"].rstrip("x")), color="#999999", linestyle="--", linewidth=1)
     axes.legend(fontsize=8)
     return plots.save(figure, folder, "search-fronts", "Accuracy lost over latency left, the front of each search")
