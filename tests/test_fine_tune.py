@@ -13,7 +13,7 @@ from paredown.data import Data, Split
 from paredown.errors import DataError, ModelError, ParedownError, SettingError
 from paredown.transforms.batches import AUGMENT, LITTLE, MUCH, ShuffledBatches
 from paredown.transforms.fine_tune import FineTune
-from paredown.transforms.watch import Pace
+from paredown.transforms.watch import Pace, paced
 
 
 def network(activation="softmax", seed=0, classes=10):
@@ -391,8 +391,13 @@ def test_the_pace_is_that_of_steps_behind_the_first(monkeypatch):
 
 
 def test_one_execution_has_no_pace(digits):
-    assert FineTune(steps_per_epoch=2, steps_per_execution=2)(network(), digits).log["seconds_per_step"] is None
-    assert FineTune(steps_per_epoch=3)(network(), digits).log["seconds_per_step"] > 0
+    for tune, told in (
+        (FineTune(steps_per_epoch=2, steps_per_execution=2), False),
+        (FineTune(steps_per_epoch=3), True),
+    ):
+        with paced() as pace:
+            tune(network(), digits)
+        assert (pace.seconds_per_step is not None) == told
 
 
 def test_progress_says_epoch_and_figures(digits):

@@ -34,6 +34,7 @@ from paredown.search.methods import METHODS, Draft
 from paredown.search.widths import WidthPlan
 from paredown.transform import Transform, TransformResult, proven
 from paredown.transforms import FineTune, ReestimateBatchNorm
+from paredown.transforms.watch import paced
 
 #: Rows held out of the training data to judge by, at most; of these, those that a quantized file is judged by.
 MOST_JUDGED, JUDGED_SHARE, FILE_ROWS = 5000, 0.2, 1000
@@ -210,7 +211,8 @@ class Judge:
         whole = self.with_tuning(recipe, format, tuning)
         rest = whole.transforms[len(recipe.transforms) :]
         model = self.network(rest[: self._has_norms], self.made.by(recipe))
-        tuned = self.transformed(tuning, model)
+        with paced() as pace:
+            tuned = self.transformed(tuning, model)
         model = self.network(rest[self._has_norms + 1 :], tuned.model)
         with self._file(model, whole.quantization, whole.pack) as (path, size_bytes, latency_ms, how):
             score, before_score, rows = self._file_score(model, path, whole)
@@ -221,7 +223,7 @@ class Judge:
             "latency_from": how,
         }
         drop = drop_of(self.metric, before_score, score)
-        return self._judgement(score, figures, whole, start, drop, rows, tuned.log["seconds_per_step"])
+        return self._judgement(score, figures, whole, start, drop, rows, pace.seconds_per_step)
 
     def with_tuning(self, recipe: Recipe, format: str, tuning: FineTune) -> Recipe:
         """The recipe with the training that makes it whole."""

@@ -24,7 +24,7 @@ from paredown.transforms.matching import Matching
 from paredown.transforms.objective import Objective, choose, class_like, loss_name, plain_optimizer
 from paredown.transforms.penalties import PENALTIES
 from paredown.transforms.twin import Twin, for_training
-from paredown.transforms.watch import Epochs, FiniteLoss, Pace, Progress
+from paredown.transforms.watch import Epochs, FiniteLoss, Progress, paces
 
 SCHEDULES = ("constant", "cosine")
 
@@ -179,7 +179,6 @@ class FineTune(Transform):
         batches = ShuffledBatches(train, self.batch_size, self.steps_per_epoch, seed, self.augment, pack)
         rate = self._set_rate(objective, self.epochs * len(batches))
         at_once = 1 if keras.backend.backend() == "torch" else self.steps_per_execution
-        pace = Pace()
         held_out_batches = held_out and OrderedBatches(held_out, self.batch_size, pack)
         with contextlib.ExitStack() as kept:
             if self.keep_shared:
@@ -188,7 +187,7 @@ class FineTune(Transform):
             if self.keep_zeros:
                 kept.enter_context(zeros_kept(tuned, body))
             trainer.compile(**objective.compile, steps_per_execution=at_once)
-            history = self._fit(trainer, batches, held_out_batches, rate, pace, twin.callbacks)
+            history = self._fit(trainer, batches, held_out_batches, rate, twin.callbacks)
         twin.bring_back()
         losses = history.get("val_loss")
         return {
@@ -204,7 +203,6 @@ class FineTune(Transform):
             "train": len(train),
             "held_out": 0 if held_out is None else len(held_out),
             "history": history,
-            "seconds_per_step": pace.seconds_per_step,
             "stopped_epoch": len(history["loss"]),
             "best_epoch": None if losses is None else int(np.argmin(losses)) + 1,
         }
@@ -244,10 +242,10 @@ class FineTune(Transform):
         return float(rate)
 
     def _fit(
-        self, trainer: Any, batches: Any, held_out: Any, rate: float, pace: Pace, more: Sequence[Any]
+        self, trainer: Any, batches: Any, held_out: Any, rate: float, more: Sequence[Any]
     ) -> dict[str, list[float]]:
         progress = Progress("Fine-tune", self.epochs, len(batches))
-        callbacks: list[Any] = [Epochs(batches), FiniteLoss(rate), progress, pace, *more]
+        callbacks: list[Any] = [Epochs(batches), FiniteLoss(rate), progress, *paces(), *more]
         if self.patience is not None:
             callbacks.append(
                 keras.callbacks.EarlyStopping("val_loss", patience=self.patience, mode="min", restore_best_weights=True)

@@ -3,6 +3,8 @@
 import contextlib
 import math
 import time
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import keras
@@ -74,6 +76,26 @@ class Pace(keras.callbacks.Callback):
             self._steps += batch - self._batch
             self.seconds_per_step = self._seconds / self._steps
         self._start, self._batch = now, batch
+
+
+_PACE: ContextVar[Pace | None] = ContextVar("pace", default=None)
+
+
+@contextlib.contextmanager
+def paced() -> Iterator[Pace]:
+    """Gives the pace of the trainings within the block: no figure of their results, which are the same every time."""
+    pace = Pace()
+    token = _PACE.set(pace)
+    try:
+        yield pace
+    finally:
+        _PACE.reset(token)
+
+
+def paces() -> list[Pace]:
+    """What a training tells its pace, if anybody asks."""
+    pace = _PACE.get()
+    return [] if pace is None else [pace]
 
 
 class FiniteLoss(keras.callbacks.Callback):
