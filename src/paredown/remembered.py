@@ -17,7 +17,7 @@ class Memory:
 
     Args:
         model: The network. It is known again as the same object, and must not change.
-        data: A `Data` or a `Split`, likewise.
+        data: A `Data`, likewise.
     """
 
     def __init__(self, model: Any, data: Any):

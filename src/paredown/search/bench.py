@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 
@@ -48,7 +48,12 @@ _LOOK_S = 0.5
 _WORST = 1e3
 
 
-_Settled = tuple[Recipe, Judgement, bool]
+class _Settled(NamedTuple):
+    """A candidate's recipe without training, what is to be said of it, and whether the study knew that."""
+
+    recipe: Recipe
+    judgement: Judgement
+    known: bool
 
 
 class Bench:
@@ -287,29 +292,24 @@ class Bench:
             recipe = Recipe.from_yaml(attributes["recipe"])
             return self.judge.cheap(recipe, self.judge.made.by(recipe), attributes["format"])
         made = [self._settled(candidate, ())]
-        while len(made) < ATTEMPTS and self.judge.missed(candidate, made[-1][1]):
-            with contextlib.suppress(ParedownError):
+        with contextlib.suppress(ParedownError):
+            while len(made) < ATTEMPTS and self.judge.missed(candidate, made[-1].judgement):
                 made.append(self._settled(candidate, made))
-                continue
-            break
-        recipe, judgement, known = min(made, key=lambda one: (self.use(one[1]) > 1, promise(one[1], self.use)))
-        trial.set_user_attr("recipe", recipe.to_yaml())
+        best = min(made, key=lambda one: (self.use(one.judgement) > 1, promise(one.judgement, self.use)))
+        trial.set_user_attr("recipe", best.recipe.to_yaml())
         trial.set_user_attr("format", candidate.format)
-        self.repeated = self.repeated + 1 if known else 0
-        return judgement
+        self.repeated = self.repeated + 1 if best.known else 0
+        return best.judgement
 
     def _settled(self, candidate: Candidate, made: Sequence[_Settled]) -> _Settled:
-        """A candidate's recipe without training, what is to be said of it, and whether the study knew that.
-
-        Args:
-            made: What the candidate came to with other aims.
-        """
+        """A candidate with its numbers settled; `made`: what it came to with other aims."""
         recipe, model = self.judge.settle(candidate)
         text = recipe.to_yaml()
         same = (e.judgement for e in judged(self.entries(), STAGES[0]) if e.attributes["recipe"] == text)
         known = next(same, None)
-        again = next((judgement for other, judgement, _ in made if other.to_yaml() == text), None)
-        return recipe, known or again or self.judge.cheap(recipe, model, candidate.format), known is not None
+        again = next((one.judgement for one in made if one.recipe.to_yaml() == text), None)
+        judgement = known or again or self.judge.cheap(recipe, model, candidate.format)
+        return _Settled(recipe, judgement, known is not None)
 
     def _candidate(self, trial: optuna.Trial, attributes: dict[str, Any]) -> Candidate:
         """What the trial's parameters say; those of a recipe that came without any: how it is trained."""

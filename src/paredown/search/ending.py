@@ -164,16 +164,12 @@ class Ending:
         """Of the latency limit that a measured file takes."""
         return (1 / finalist.speedup_median if limit.relative else finalist.latency_ms) / limit.amount
 
-    def _share(self, finalist: Finalist, more: float = 1.0) -> float:
-        """The largest figure as a share of its limit, latency as measured and with its margin: at most 1 is enough.
-
-        Args:
-            more: Factor of the limit of latency.
-        """
+    def _share(self, finalist: Finalist, margin: float = MARGIN) -> float:
+        """The largest figure as a share of its limit, latency as measured and with a margin: at most 1 is enough."""
         shares = [0.0]
         for limit in self.bench.limits:
             if limit.figure == "latency_ms":
-                shares.append(self._latency_share(finalist, limit) / MARGIN / more)
+                shares.append(self._latency_share(finalist, limit) / margin)
             else:
                 shares.append(getattr(finalist.entry.judgement, limit.figure) / limit.value(self.original))
         return max(shares)
@@ -183,8 +179,8 @@ class Ending:
         else the one that comes nearest."""
         for stage in reversed(STAGES):
             here = [finalist for finalist in measured if finalist.entry.stage == stage]
-            for most in (1.0, 1 / MARGIN):
-                fitting = [finalist for finalist in here if self._share(finalist, most) <= 1]
+            for margin in (MARGIN, 1.0):
+                fitting = [finalist for finalist in here if self._share(finalist, margin) <= 1]
                 if fitting:
                     return fitting[0]
         return min(measured, key=self._share)

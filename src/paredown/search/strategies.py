@@ -44,7 +44,7 @@ def by_greed(bench: Bench) -> None:
     """
     plan, widths = bench.judge.width_plan("l2_norm"), {}
     # A latency table ends at its narrowest measured widths; below them multiply-adds lead on.
-    for figure in dict.fromkeys((bench.judge.figure, "params" if bench.judge.figure == "params" else "macs")):
+    for figure in ("latency", "macs") if bench.judge.figure == "latency" else (bench.judge.figure,):
         widths, reached = _descended(bench, plan, widths, figure)
         if reached:
             return
